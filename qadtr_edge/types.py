@@ -1,0 +1,165 @@
+"""The nouns. Values are frozen dataclasses, roles are protocols; there is no logic here.
+
+Letters used in every docstring of the project: ``N`` images, ``C`` = 3, ``H W`` image rows and
+columns, ``h w`` patch rows and columns, ``K`` classes. Pixels are RGB ``uint8``, ``(N, 3, H, W)``,
+until they enter a model; a model owns its normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+FLOAT_BITS = 32
+"""The bit-width that means: not quantized."""
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How a network is quantized. Part of every manifest; hashable.
+
+    - ``bits``: width of weights and of the inputs of weighted layers, 2 to 8, or 32 for float.
+    - ``activations``: ``signed`` uses codes [-128, 127] at 8 bits (so [0, 127] after ReLU), which
+      every engine can hold; ``unsigned`` uses [0, 255] after ReLU, onnxruntime only.
+    - ``scales``: ``tied``: the tensors of a residual sum share one scale, so the sum never rounds;
+      ``strict``: tied, and every scale a power of two; ``free``: neither.
+    - ``first_last_bits``: width of the first and last weighted layer and of their inputs.
+    - ``residual_bits``: width of the tensors of a residual sum; ``None`` means ``bits``.
+    - ``avx2_safe``: 8-bit weights that read a signed tensor stay within [-64, 64], so that no
+      int16 pair overflows on x86 CPUs without VNNI.
+    """
+
+    bits: int = 8
+    activations: Literal["signed", "unsigned"] = "signed"
+    scales: Literal["tied", "strict", "free"] = "tied"
+    first_last_bits: int = 8
+    residual_bits: int | None = 8
+    avx2_safe: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """An adversarial patch, as the bytes that are printed, hashed, pasted and replayed.
+
+    - ``pixels``: ``(3, h, w) uint8``.
+    - ``mask``: ``(h, w) bool``; only masked pixels are pasted.
+    - ``target``: class the patch pushes to, or ``None`` when untargeted.
+    - ``origin``: attack, its parameters, seed, and digest of the victim it was crafted on.
+    """
+
+    pixels: Pixels
+    mask: NDArray[np.bool_]
+    target: int | None
+    origin: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Placements:
+    """Where one patch lands on each of N images: row i places it on image i.
+
+    - ``top``, ``left``: ``(N,) float64``, pixels; corner of the *unrotated, scaled* patch square.
+    - ``degrees``: ``(N,) float64``, counter-clockwise about the patch centre.
+    - ``scale``: ``(N,) float64``, 1 is the stored size.
+    """
+
+    top: NDArray[np.float64]
+    left: NDArray[np.float64]
+    degrees: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What was *observed* of an engine after it was built, beside what was requested.
+
+    - ``engine``: registry name; ``runtime``: package and version.
+    - ``bits``: width of the values (32: float).
+    - ``precision``: ``integer`` when every weighted layer, addition and pooling that ran between
+      the first quantization and the last matrix product ran on integers, ``float`` when none did,
+      otherwise ``mixed``.
+    - ``integer_kernels``: number of integer kernels that ran; ``float_layers``: names of those
+      that ran in float.
+    - ``digest``: SHA-256 of the engine file as it was run.
+    - ``options``: every session option and thread count that was set, by name.
+    - ``device``: CPU or GPU name and the instruction sets that matter.
+    """
+
+    engine: str
+    runtime: str
+    bits: int
+    precision: Literal["integer", "mixed", "float"]
+    integer_kernels: int
+    float_layers: tuple[str, ...]
+    digest: str
+    options: Mapping[str, Json]
+    device: Mapping[str, Json]
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Something that classifies images; a context manager. After ``close`` every call is an error."""
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    def __call__(self, images: Pixels) -> NDArray[np.float32]:
+        """Logits ``(N, K) float32`` of images ``(N, 3, H, W) uint8``."""
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """Counts for one unit of work: engine x patch x image subset x placement policy.
+
+    Counts, never ratios. ``key`` is the digest of everything that can change them. Attack success
+    is ``fooled / eligible``; eligible images are right on *this* engine without the patch and, when
+    the attack is targeted, do not belong to the target class.
+    """
+
+    key: str
+    engine: str
+    bits: int
+    attack: str
+    knowledge: str
+    victim: str
+    goal: Literal["untargeted", "targeted"]
+    target: int | None
+    tier: str
+    threat: str
+    patch_size_px: int
+    placement: str
+    seed: int
+    n: int
+    clean_correct: int
+    eligible: int
+    fooled: int
+    patched_correct: int
+    sim_eligible: int
+    sim_fooled: int
+    both_eligible: int
+    sim_only: int
+    engine_only: int
+    engine_digest: str
+    patch_digest: str
+    data_digest: str
