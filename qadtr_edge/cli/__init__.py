@@ -1,0 +1,69 @@
+"""The command line: ``app`` holds one verb per file, ``main`` turns outcomes into exit codes.
+
+0 done; 1 a threshold the user set was broken; 2 something the user can fix, in two sentences;
+70 a bug, with its traceback; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from ..errors import QadtrError
+
+OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+VERBS = (
+    "train", "quantize", "export", "verify", "attack", "bench", "report", "data", "doctor",
+)  # fmt: skip
+
+app = typer.Typer(
+    name="qadtr-edge",
+    help="What an adversarial patch does to a quantized classifier on the engine that runs it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for verb in VERBS:
+    if find_spec(f"{__name__}.{verb}"):
+        app.command(verb)(getattr(import_module(f"{__name__}.{verb}"), verb))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"qadtr-edge {version('qadtr-edge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What an adversarial patch does to a quantized classifier on the engine that runs it."""
+
+
+def main() -> None:
+    """Runs the command line and ends the process with one of the exit codes above."""
+    try:
+        app()
+    except QadtrError as error:
+        print(f"Error: {error.fact}\n{error.remedy}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("Interrupted. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        print("This is a bug in qadtr-edge: please report it with the lines above.", file=sys.stderr)
+        sys.exit(BUG)

@@ -1,0 +1,128 @@
+"""stdout carries the answer, stderr the story.
+
+Progress is one rewriting bar on a terminal and a line every 10 % elsewhere, so that a log file
+stays readable. Nothing here prints to stdout but ``print_json``, ``print_table`` and ``answer``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from .types import Json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """A context manager around ``total`` units of work; call ``advance`` as they finish."""
+
+    def __init__(self, label: str, total: int, *, unit: str = "") -> None:
+        self._label = label
+        self._total = total
+        self._unit = f" {unit}" if unit else ""
+        self._done = 0
+        self._told = 0
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._begun_s = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(self._label, total=self._total)
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1, *, note: str = "") -> None:
+        """``count`` more units are done; ``note`` (a loss, say) is shown beside the count."""
+        self._done += count
+        if self._bar is not None:
+            text = f"{self._label}  {note}" if note else self._label
+            self._bar.update(self._task, advance=count, description=text)
+            return
+        tenth = 10 * self._done // max(1, self._total)
+        if tenth > self._told:
+            self._told = tenth
+            say(self._line(note))
+
+    def _line(self, note: str) -> str:
+        spent_s = time.monotonic() - self._begun_s
+        left_s = spent_s / self._done * max(0, self._total - self._done)
+        tail = f", {note}" if note else ""
+        counts = f"{self._done}/{self._total}{self._unit}"
+        return f"{self._label}: {10 * self._told} % ({counts}), {clock(left_s)} left{tail}"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def track(items: Iterable[T], label: str, *, total: int) -> Iterator[T]:
+    """The items, with progress shown as they are used up."""
+    with Progress(label, total) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+def say(text: str) -> None:
+    """One line of the story, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def answer(text: str) -> None:
+    """One line of the answer, on stdout."""
+    print(text, flush=True)
+
+
+def print_json(value: Json) -> None:
+    """The answer as one JSON document on stdout. NaN is refused: it is not JSON."""
+    print(json.dumps(value, allow_nan=False, ensure_ascii=False), flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: the first column left-aligned, the others right-aligned."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # A pipe has no width; a table cut at 80 columns would lose numbers.
+    width = None if sys.stdout.isatty() else 200
+    Console(file=sys.stdout, width=width).print(table)
+
+
+def clock(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), console=Console(stderr=True),
+    )  # fmt: skip

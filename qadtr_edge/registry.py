@@ -1,0 +1,100 @@
+"""Every name a user can type, and the ``"module:attribute"`` it stands for.
+
+Nothing is imported until a name is asked for, so a missing runtime costs nothing until then. To
+add an engine, an attack, a defence, a model or a data set: one line here. Other packages add
+engines and attacks through the entry points ``qadtr_edge.engines`` and ``qadtr_edge.attacks``; a
+name of this file always wins over an entry point of the same name.
+
+``export/`` and ``kernels/`` are reached from the rest of the package only through this file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from .errors import BadInput, UnknownName
+
+TABLES: dict[str, dict[str, str]] = {
+    "engine": {  # (artefact, *, threads) -> types.Engine
+        "ort": "qadtr_edge.export.ort:OrtEngine",
+    },
+    "builder": {  # (integer graph, folder, *, threads) -> artefact written into the folder
+        "ort": "qadtr_edge.export.ort:build",
+    },
+    "attack": {
+        "gap": "qadtr_edge.attacks.gap:Gap",
+        "lavan": "qadtr_edge.attacks.lavan:Lavan",
+        "controls": "qadtr_edge.attacks.controls:Controls",
+    },
+    "defence": {
+        "plain": "qadtr_edge.defences.plain:Plain",
+    },
+    "model": {
+        "resnet8": "qadtr_edge.models.resnet:resnet8",
+        "resnet20": "qadtr_edge.models.resnet:resnet20",
+        "resnet32": "qadtr_edge.models.resnet:resnet32",
+        "resnet44": "qadtr_edge.models.resnet:resnet44",
+        "resnet56": "qadtr_edge.models.resnet:resnet56",
+        "vgg11": "qadtr_edge.models.vgg:vgg11",
+        "vgg16": "qadtr_edge.models.vgg:vgg16",
+        "mobilenetv2": "qadtr_edge.models.mobilenet:mobilenetv2",
+    },
+    "dataset": {
+        "signs": "qadtr_edge.data.signs:load",
+        "cifar10": "qadtr_edge.data.cifar10:load",
+        "imagenet": "qadtr_edge.data.imagenet:load",
+    },
+    "packaged model": {  # files of qadtr_edge/zoo, typed as zoo:NAME
+        "plain-resnet8-signs": "plain-resnet8-signs.safetensors",
+    },
+}
+
+ENTRY_POINTS = {"engine": "qadtr_edge.engines", "attack": "qadtr_edge.attacks"}
+
+DEFAULT_MODEL = "plain-resnet8-signs"
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names of a ``kind``: the built-in ones first, then those other packages add."""
+    built_in = TABLES[kind]
+    return (*built_in, *(name for name in _added(kind) if name not in built_in))
+
+
+def path_of(kind: str, name: str) -> str:
+    """What ``name`` stands for, as written: ``"module:attribute"``, or a file name.
+
+    Raises ``UnknownName`` with the nearest known name.
+    """
+    if name in TABLES[kind]:
+        return TABLES[kind][name]
+    added = _added(kind)
+    if name in added:
+        return added[name].value
+    raise UnknownName(kind, name, (*TABLES[kind], *added))
+
+
+def resolve(kind: str, name: str) -> object:
+    """The class or function ``name`` stands for, imported now. The caller knows its role."""
+    path = path_of(kind, name)
+    if name in TABLES[kind]:
+        return load(path)
+    try:
+        return load(path)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(
+            f"The {kind} {name!r}, added by another package as {path}, cannot be loaded: {error}.",
+            "Repair or uninstall that package.",
+        ) from error
+
+
+def load(path: str) -> object:
+    """The attribute that ``"module:attribute"`` names."""
+    module, _, attribute = path.partition(":")
+    found: object = getattr(import_module(module), attribute)
+    return found
+
+
+def _added(kind: str) -> dict[str, EntryPoint]:
+    group = ENTRY_POINTS.get(kind)
+    return {point.name: point for point in entry_points(group=group)} if group else {}
