@@ -7,7 +7,7 @@ until they enter a model; a model owns its normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, runtime_checkable
@@ -57,6 +57,21 @@ class Patch:
     """
 
     pixels: Pixels
+    mask: NDArray[np.bool_]
+    target: int | None
+    origin: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPerImage:
+    """One patch for each image, all of one shape: a control drawn afresh, or a per-image attack.
+
+    - ``pixels_of``: from ids ``(N,) int64`` to pixels ``(N, 3, h, w) uint8``; the pixels of an id
+      do not depend on the other ids.
+    - ``mask``, ``target``, ``origin``: as in ``Patch``; equal origins give equal pixels.
+    """
+
+    pixels_of: Callable[[Labels], Pixels]
     mask: NDArray[np.bool_]
     target: int | None
     origin: Mapping[str, Json] = field(default_factory=dict)
@@ -132,14 +147,30 @@ class Engine(Protocol):
 class Result:
     """Counts for one unit of work: engine x patch x image subset x placement policy.
 
-    Counts, never ratios. ``key`` is the digest of everything that can change them. Attack success
-    is ``fooled / eligible``; eligible images are right on *this* engine without the patch and, when
-    the attack is targeted, do not belong to the target class.
+    Counts, never ratios. Attack success is ``fooled / eligible``; eligible images are right on
+    *this* engine without the patch and, when the attack is targeted, do not belong to the target.
+
+    - ``key``: digest of everything that can change the counts.
+    - ``engine``, ``bits``, ``precision``, ``engine_digest``: as observed, from ``EngineFacts``.
+    - ``attack``: registry name of the attack, or of the control. ``victim``: what the patch was
+      crafted on; ``knowledge``: what its maker knew (none, surrogate, simulation, labels, scores,
+      both). ``patch_seed``: seed of the crafting; ``patch_digest``: of the bytes.
+    - ``tier``: T0 to T8 of the attack suite. ``threat``: T-A one patch for all images at places the
+      attacker does not choose, T-B at places he chooses, T-C one patch per image.
+    - ``patch_size_px``: longer side. ``placement``, ``seed``: policy of the places and their seed.
+    - ``n``: images; ``clean_correct``: of these, right without the patch; ``patched_correct``:
+      right with it; ``changed``: label differs with and without it; ``target_hits``: labelled as
+      the target with it, images of the target class included (``None``: untargeted).
+    - ``sim_eligible``, ``sim_fooled``: the same counts on the simulation, same bytes;
+      ``both_eligible``: images eligible on both, which split into ``both_fooled``, ``sim_only``,
+      ``engine_only`` and neither. All ``None`` when no simulation ran.
+    - ``queries_median``: engine calls per image the crafting used, ``None`` when it used none.
     """
 
     key: str
     engine: str
     bits: int
+    precision: str
     attack: str
     knowledge: str
     victim: str
@@ -148,6 +179,7 @@ class Result:
     tier: str
     threat: str
     patch_size_px: int
+    patch_seed: int | None
     placement: str
     seed: int
     n: int
@@ -155,11 +187,16 @@ class Result:
     eligible: int
     fooled: int
     patched_correct: int
-    sim_eligible: int
-    sim_fooled: int
-    both_eligible: int
-    sim_only: int
-    engine_only: int
+    changed: int
+    target_hits: int | None
+    sim_eligible: int | None
+    sim_fooled: int | None
+    both_eligible: int | None
+    both_fooled: int | None
+    sim_only: int | None
+    engine_only: int | None
+    queries_median: float | None
     engine_digest: str
     patch_digest: str
     data_digest: str
+    simulation_digest: str | None
