@@ -1,8 +1,8 @@
 """What an adversarial patch does to a quantized classifier on the engine that really runs it.
 
-    import qadtr_edge as qe
-    with qe.open_engine("runs/latest", "ort", bits=8) as engine:
-        logits = engine(images)          # (N, 3, H, W) uint8 -> (N, K) float32
+import qadtr_edge as qe
+with qe.open_engine("runs/latest", "ort", bits=8) as engine:
+    logits = engine(images)          # (N, 3, H, W) uint8 -> (N, K) float32
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def read_json(path: Path) -> Json:
         raise BadInput(f"There is no file {path}.", "Run the step that writes it first.") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"{path} is not valid JSON: {error}.", "Delete it and run the step that writes it again."
+            f"{path} is not valid JSON: {error}.",
+            "Delete it and run the step that writes it again.",
         ) from error
     return value
 

@@ -1,13 +1,13 @@
 """A run folder: what every verb reads from and writes to, and the only place that knows its layout.
 
-    runs/2026-11-20-1/
-      manifest.json                    one entry per stage: options, git, versions, device, digests
-      checkpoint.safetensors  log.jsonl
-      graphs/w8a8.npz                  the integer graph
-      engines/ort-w8a8/                artefact, facts.json, verify.json
-      patches/KEY.npz  KEY.png
-      results.jsonl  labels/KEY.npz    one line per finished unit, and its predicted labels
-      bench.json  report.md
+runs/2026-11-20-1/
+  manifest.json                    one entry per stage: options, git, versions, device, digests
+  checkpoint.safetensors  log.jsonl
+  graphs/w8a8.npz                  the integer graph
+  engines/ort-w8a8/                artefact, facts.json, verify.json
+  patches/KEY.npz  KEY.png
+  results.jsonl  labels/KEY.npz    one line per finished unit, and its predicted labels
+  bench.json  report.md
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from .. import console
 from ..errors import QadtrError
 
 OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
@@ -40,7 +41,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"qadtr-edge {version('qadtr-edge')}")
+        console.answer(f"qadtr-edge {version('qadtr-edge')}")
         raise typer.Exit
 
 
@@ -58,12 +59,12 @@ def main() -> None:
     try:
         app()
     except QadtrError as error:
-        print(f"Error: {error.fact}\n{error.remedy}", file=sys.stderr)
+        console.say(f"Error: {error.fact}\n{error.remedy}")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
-        print("Interrupted. Run the same command again to go on.", file=sys.stderr)
+        console.say("Interrupted. Run the same command again to go on.")
         sys.exit(INTERRUPTED)
-    except Exception:
+    except Exception:  # noqa: BLE001  (the outermost frame: what arrives here is a bug)
         traceback.print_exc()
-        print("This is a bug in qadtr-edge: please report it with the lines above.", file=sys.stderr)
+        console.say("This is a bug in qadtr-edge: please report it with the lines above.")
         sys.exit(BUG)

@@ -84,7 +84,9 @@ def widths(text: str, *, allow_float: bool = True) -> tuple[int, ...]:
     found = []
     for word in split(text):
         if not word.isdecimal() or int(word) not in allowed:
-            raise BadInput(f"{word!r} is not a bit-width.", f"Give numbers from {spoken}: --bits 8,4.")
+            raise BadInput(
+                f"{word!r} is not a bit-width.", f"Give numbers from {spoken}: --bits 8,4."
+            )
         found.append(int(word))
     if not found:
         raise BadInput("No bit-width was given.", f"Give numbers from {spoken}: --bits 8,4.")
