@@ -1,0 +1,95 @@
+"""What each engine wants of the same integer graph. This table is the only place that says so.
+
+A dialect never changes an integer: it chooses containers, spellings and the form of the bias, and
+refuses, naming the node, what its engine cannot hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qadtr_edge.errors import Unsupported
+from qadtr_edge.integer.graph import (
+    AddConstant, IntegerGraph, MaxPool, Node, PadChannels, Subsample, Tensor, inputs_of,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One engine's spelling.
+
+    - ``form``: ``operators``: each node is one integer operator, nothing is left to a fuser;
+      ``qdq``: float operators between QuantizeLinear and DequantizeLinear, to be fused.
+    - ``container_low``, ``container_high``: range of the 8-bit containers of activations.
+    - ``bias``: ``int32`` on the ``scale_x * scale_w`` grid, or ``float`` already on that grid.
+    - ``narrow``: how a range smaller than the container is kept: an integer ``Clip`` after each
+      requantization (a float one, before it, makes onnxruntime run the whole layer in float).
+    - ``opset``: of the default domain; 21 types every operator used here.
+    """
+
+    name: str
+    form: Literal["operators", "qdq"]
+    container_low: int
+    container_high: int
+    bias: Literal["int32", "float"]
+    narrow: Literal["clip"]
+    opset: int
+
+
+ORT = Dialect(
+    "onnxruntime", form="operators", container_low=0, container_high=255, bias="int32",
+    narrow="clip", opset=21,
+)  # fmt: skip
+PORTABLE = Dialect(
+    "portable Q/DQ", form="qdq", container_low=0, container_high=255, bias="int32",
+    narrow="clip", opset=21,
+)  # fmt: skip
+
+
+def container_range(tensor: Tensor) -> tuple[int, int]:
+    """Smallest and largest container value of ``tensor``."""
+    return tensor.low + tensor.zero_point, tensor.high + tensor.zero_point
+
+
+def needs_clip(tensor: Tensor, dialect: Dialect) -> bool:
+    """Whether the range is narrower than what the container's own saturation keeps."""
+    return container_range(tensor) != (dialect.container_low, dialect.container_high)
+
+
+_PASS_THROUGH = (MaxPool, PadChannels, Subsample)
+
+
+def check(graph: IntegerGraph, dialect: Dialect) -> None:
+    """Raises ``Unsupported``, naming the node, for what ``dialect`` cannot hold."""
+    _check_range(graph.input, graph.tensors[graph.input], dialect)
+    for node in graph.nodes:
+        if node.y != graph.logits:
+            _check_range(node.name, graph.tensors[node.y], dialect)
+        if isinstance(node, _PASS_THROUGH):
+            _check_same_grid(node, graph)
+        if isinstance(node, AddConstant) and not -128 <= node.code <= 255:
+            raise Unsupported(
+                f"The constant {node.code} of {node.name!r} does not fit 8 bits.",
+                "Choose a larger scale for it.",
+            )
+
+
+def _check_range(name: str, tensor: Tensor, dialect: Dialect) -> None:
+    low, high = container_range(tensor)
+    if low < dialect.container_low or high > dialect.container_high:
+        raise Unsupported(
+            f"The output of {name!r} holds codes {tensor.low} to {tensor.high}, which at zero point "
+            f"{tensor.zero_point} do not fit the 8-bit containers of the {dialect.name} dialect.",
+            "Lower the bits of that tensor.",
+        )
+
+
+def _check_same_grid(node: Node, graph: IntegerGraph) -> None:
+    x, y = graph.tensors[inputs_of(node)[0]], graph.tensors[node.y]
+    if (x.scale, x.zero_point) != (y.scale, y.zero_point):
+        raise Unsupported(
+            f"{node.name!r} passes its codes on, but its output has another scale or zero point.",
+            "Put a Requantize node behind it.",
+        )
+
