@@ -114,7 +114,7 @@ def excess(attack_rate: float, control_rate: float) -> float:
 
 def union(won: NDArray[np.bool_]) -> Flags:
     """Images fooled by at least one attack, from ``(A, N)``: the per-image worst case."""
-    anywhere: Flags = won.any(axis=0)
+    anywhere: Flags = np.logical_or.reduce(won, axis=0)
     return anywhere
 
 

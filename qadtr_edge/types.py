@@ -144,11 +144,38 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Result:
-    """Counts for one unit of work: engine x patch x image subset x placement policy.
+class Counts:
+    """What one unit of work counted. Counts, never ratios.
 
-    Counts, never ratios. Attack success is ``fooled / eligible``; eligible images are right on
-    *this* engine without the patch and, when the attack is targeted, do not belong to the target.
+    Attack success is ``fooled / eligible``; eligible images are right on *this* engine without the
+    patch and, when the attack is targeted, do not belong to the target class.
+
+    - ``n``: images; ``clean_correct``: of these, right without the patch; ``patched_correct``:
+      right with it; ``changed``: label differs with and without it; ``target_hits``: labelled as
+      the target with it, images of the target class included (``None``: untargeted).
+    - ``sim_eligible``, ``sim_fooled``: the same counts on the simulation, same bytes;
+      ``both_eligible``: images eligible on both, which split into ``both_fooled``, ``sim_only``,
+      ``engine_only`` and neither. All ``None`` when no simulation ran.
+    """
+
+    n: int
+    clean_correct: int
+    eligible: int
+    fooled: int
+    patched_correct: int
+    changed: int
+    target_hits: int | None = None
+    sim_eligible: int | None = None
+    sim_fooled: int | None = None
+    both_eligible: int | None = None
+    both_fooled: int | None = None
+    sim_only: int | None = None
+    engine_only: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The counts of one unit of work: engine x patch x image subset x placement policy.
 
     - ``key``: digest of everything that can change the counts.
     - ``engine``, ``bits``, ``precision``, ``engine_digest``: as observed, from ``EngineFacts``.
@@ -158,12 +185,6 @@ class Result:
     - ``tier``: T0 to T8 of the attack suite. ``threat``: T-A one patch for all images at places the
       attacker does not choose, T-B at places he chooses, T-C one patch per image.
     - ``patch_size_px``: longer side. ``placement``, ``seed``: policy of the places and their seed.
-    - ``n``: images; ``clean_correct``: of these, right without the patch; ``patched_correct``:
-      right with it; ``changed``: label differs with and without it; ``target_hits``: labelled as
-      the target with it, images of the target class included (``None``: untargeted).
-    - ``sim_eligible``, ``sim_fooled``: the same counts on the simulation, same bytes;
-      ``both_eligible``: images eligible on both, which split into ``both_fooled``, ``sim_only``,
-      ``engine_only`` and neither. All ``None`` when no simulation ran.
     - ``queries_median``: engine calls per image the crafting used, ``None`` when it used none.
     """
 
@@ -182,19 +203,7 @@ class Result:
     patch_seed: int | None
     placement: str
     seed: int
-    n: int
-    clean_correct: int
-    eligible: int
-    fooled: int
-    patched_correct: int
-    changed: int
-    target_hits: int | None
-    sim_eligible: int | None
-    sim_fooled: int | None
-    both_eligible: int | None
-    both_fooled: int | None
-    sim_only: int | None
-    engine_only: int | None
+    counts: Counts
     queries_median: float | None
     engine_digest: str
     patch_digest: str

@@ -1,0 +1,241 @@
+"""Replay: show pasted bytes to an engine and count.
+
+It does not know how the engine was built, how the patch was made, or what a simulation is: the
+simulation is one more callable from uint8 images to logits, shown the same bytes. What identifies a
+unit of work is known before it runs, so finished units are recognised without being redone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import metrics, results
+from .data.dataset import Dataset
+from .errors import BadInput, EngineFailed
+from .patch import bank
+from .patch.paste import paste
+from .patch.placement import Policy, place
+from .results import Answers, Outcomes
+from .types import (
+    Counts,
+    EngineFacts,
+    Labels,
+    Patch,
+    PatchPerImage,
+    Pixels,
+    Placements,
+    Result,
+)
+
+BATCH = 64
+Logits = NDArray[np.float32]
+Model = Callable[[Pixels], Logits]
+"""Anything that maps images ``(N, 3, H, W) uint8`` to logits ``(N, K) float32``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model under test, with its answers to the clean images, which every replay shares.
+
+    ``digest`` stands for everything that can change its answers.
+    """
+
+    model: Model
+    digest: str
+    clean: Logits
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What the row of a unit says about its attack, beyond what the patch itself holds.
+
+    ``tier``, ``threat`` and ``knowledge`` as in ``Result``; ``victim``: what it was crafted on.
+    """
+
+    name: str
+    knowledge: str
+    victim: str
+    tier: str
+    threat: Literal["T-A", "T-B", "T-C"]
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One unit of work: this patch, placed by this policy under this seed, on these images."""
+
+    attacked: Attacked
+    patch: Patch | PatchPerImage
+    data: Dataset
+    policy: Policy
+    seed: int
+
+
+def meet(model: Model, data: Dataset, *, digest: str, batch: int = BATCH) -> Subject:
+    """The model as a subject: its clean answers computed once."""
+    return Subject(model, digest, clean=show(model, data.images, batch=batch))
+
+
+def show(model: Model, images: Pixels, *, batch: int = BATCH) -> Logits:
+    """Logits ``(N, K)`` of all images, asked for in batches."""
+    starts = range(0, len(images), batch)
+    return _checked(np.concatenate([model(images[at : at + batch]) for at in starts]))
+
+
+def identity(unit: Unit, facts: EngineFacts, *, simulation: Subject | None = None) -> str:
+    """The key of the unit on this engine: known before the work is done."""
+    return results.key(
+        {
+            "engine": engine_digest(facts),
+            "attack": unit.attacked.name,
+            "victim": unit.attacked.victim,
+            "knowledge": unit.attacked.knowledge,
+            "patch": bank.digest(unit.patch),
+            "target": unit.patch.target,
+            "policy": repr(unit.policy),
+            "seed": unit.seed,
+            "data": data_digest(unit.data),
+            "simulation": simulation.digest if simulation else None,
+        }
+    )
+
+
+def replay(
+    unit: Unit,
+    facts: EngineFacts,
+    *,
+    subject: Subject,
+    simulation: Subject | None = None,
+    batch: int = BATCH,
+) -> tuple[Result, Outcomes]:
+    """The row of one unit on the engine of ``facts``, and the labels behind it.
+
+    ``subject`` is that engine with its clean answers. Counts depend neither on ``batch`` nor on the
+    order of the images. Raises ``BadInput`` when no image is eligible.
+    """
+    places = places_of(unit)
+    patched = np.empty_like(subject.clean)
+    sim_patched = None if simulation is None else np.empty_like(simulation.clean)
+    for start in range(0, len(unit.data), batch):
+        part = slice(start, start + batch)
+        shown = pasted(unit, places, part=part)
+        patched[part] = subject.model(shown)
+        if simulation is not None and sim_patched is not None:
+            sim_patched[part] = simulation.model(shown)
+
+    target, truth = unit.patch.target, unit.data.labels
+    outcomes = Outcomes(
+        ids=unit.data.ids,
+        truth=truth,
+        clean=_answers(subject.clean, truth, target=target),
+        patched=_answers(_checked(patched), truth, target=target),
+        sim_clean=_answers(simulation.clean, truth, target=target) if simulation else None,
+        sim_patched=None if sim_patched is None else _answers(sim_patched, truth, target=target),
+    )
+    counts = results.count(outcomes, target=target)
+    if not counts.eligible:
+        raise BadInput(
+            f"The {facts.engine} engine at {facts.bits} bits is right on none of the {counts.n} "
+            "images this attack could win, so there is nothing to count.",
+            "Check that --data is what the model was trained on, or give more --images.",
+        )
+    return row(unit, facts, counts=counts, simulation=simulation), outcomes
+
+
+def places_of(unit: Unit) -> Placements:
+    """Where the patch lands on each image of the unit."""
+    rows, columns = unit.patch.mask.shape
+    height, width = unit.data.images.shape[2:]
+    return place(
+        unit.policy,
+        unit.data.ids,
+        seed=unit.seed,
+        patch_px=(rows, columns),
+        image_px=(height, width),
+    )
+
+
+def pasted(unit: Unit, places: Placements, *, part: slice) -> Pixels:
+    """The images of ``part`` with the patch on them: the bytes every model is shown."""
+    patch = unit.patch
+    return paste(
+        unit.data.images[part],
+        patch.pixels if isinstance(patch, Patch) else patch.pixels_of(unit.data.ids[part]),
+        mask=patch.mask,
+        placements=Placements(
+            top=places.top[part],
+            left=places.left[part],
+            degrees=places.degrees[part],
+            scale=places.scale[part],
+        ),
+    )
+
+
+def row(
+    unit: Unit, facts: EngineFacts, *, counts: Counts, simulation: Subject | None = None
+) -> Result:
+    """The row of a unit: what it counted beside what was run."""
+    seed = unit.patch.origin.get("seed")
+    return Result(
+        key=identity(unit, facts, simulation=simulation),
+        engine=facts.engine,
+        bits=facts.bits,
+        precision=facts.precision,
+        attack=unit.attacked.name,
+        knowledge=unit.attacked.knowledge,
+        victim=unit.attacked.victim,
+        goal="untargeted" if unit.patch.target is None else "targeted",
+        target=unit.patch.target,
+        tier=unit.attacked.tier,
+        threat=unit.attacked.threat,
+        patch_size_px=max(unit.patch.mask.shape),
+        patch_seed=seed if isinstance(seed, int) else None,
+        placement=unit.policy.name,
+        seed=unit.seed,
+        counts=counts,
+        queries_median=None,
+        engine_digest=facts.digest,
+        patch_digest=bank.digest(unit.patch),
+        data_digest=data_digest(unit.data),
+        simulation_digest=simulation.digest if simulation else None,
+    )
+
+
+def engine_digest(facts: EngineFacts) -> str:
+    """Stands for everything that can change an engine's answers: file, runtime, device, options.
+
+    Integer arithmetic does not depend on the options (thread counts, say); float sums do.
+    """
+    options = {} if facts.precision == "integer" else dict(facts.options)
+    return results.key(
+        {
+            "file": facts.digest,
+            "runtime": facts.runtime,
+            "device": dict(facts.device),
+            "options": options,
+        }
+    )
+
+
+def data_digest(data: Dataset) -> str:
+    """Stands for images, labels and ids."""
+    ids = np.ascontiguousarray(data.ids, dtype="<i8").tobytes()
+    return hashlib.sha256(data.digest.encode() + ids).hexdigest()
+
+
+def _answers(logits: Logits, truth: Labels, *, target: int | None) -> Answers:
+    return Answers(metrics.predicted(logits), metrics.margins(logits, truth, target=target))
+
+
+def _checked(logits: Logits) -> Logits:
+    if not np.isfinite(logits).all():
+        raise EngineFailed(
+            "The engine returned logits that are not finite numbers.",
+            "Check the model: a weight or a scale is probably infinite or NaN.",
+        )
+    return logits
