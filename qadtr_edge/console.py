@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from .types import Json
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -87,24 +85,25 @@ def answer(text: str) -> None:
     print(text, flush=True)
 
 
-def print_json(value: Json) -> None:
+def print_json(value: object) -> None:
     """The answer as one JSON document on stdout. NaN is refused: it is not JSON."""
     print(json.dumps(value, allow_nan=False, ensure_ascii=False), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """A table on stdout: the first column left-aligned, the others right-aligned."""
+    """A table on stdout: columns that hold numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        numbers = any(row[number][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # A pipe has no width; a table cut at 80 columns would lose numbers.
-    width = None if sys.stdout.isatty() else 200
+    # A pipe has no width: a table cut at 80 columns would lose numbers.
+    width = None if sys.stdout.isatty() else 1000
     Console(file=sys.stdout, width=width).print(table)
 
 

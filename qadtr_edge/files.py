@@ -21,6 +21,7 @@ from .types import Json
 _REMEDIES = {
     errno.ENOSPC: "Free some space on that disk, then run the same command again: it resumes.",
     errno.EDQUOT: "Free some of your disk quota, then run the same command again: it resumes.",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f), then run the command again.",
     errno.EACCES: "Choose a folder you may write to with --runs or --run.",
     errno.EPERM: "Choose a folder you may write to with --runs or --run.",
     errno.EROFS: "Choose a folder on a writable disk with --runs or --run.",
@@ -76,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Json) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes ``value`` as indented JSON, whole or not at all. NaN is refused: it is not JSON."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 

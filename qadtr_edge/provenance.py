@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -29,11 +30,11 @@ CPU_FLAGS = (
 )  # fmt: skip
 
 
-def collect(*, options: dict[str, Json], inputs: tuple[Path, ...] = ()) -> dict[str, Json]:
+def collect(*, options: Mapping[str, object], inputs: tuple[Path, ...] = ()) -> dict[str, object]:
     """One manifest entry: argv as passed, ``options`` as resolved, and where they met what."""
     return {
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "options": options,
+        "options": dict(options),
         "inputs": {path.name: digest(path) for path in inputs},
         "git": dict(git()),
         "versions": dict(versions()),
@@ -98,6 +99,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_nvidia_driver() -> bool:
+    """Whether the kernel has loaded NVIDIA's driver (desktop GPUs, or Jetson's integrated one)."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/etc/nv_tegra_release").exists()
 
 
 @lru_cache(maxsize=1)

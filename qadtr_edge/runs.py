@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import as_file, files
@@ -163,7 +164,7 @@ def packaged_run(name: str, root: Path = DEFAULT_ROOT) -> Run:
 
 
 def record(
-    run: Run, stage: str, *, options: dict[str, Json], inputs: tuple[Path, ...] = ()
+    run: Run, stage: str, *, options: Mapping[str, object], inputs: tuple[Path, ...] = ()
 ) -> None:
     """Writes one stage into the manifest: ``options`` as resolved, argv, and the provenance.
 
@@ -173,8 +174,8 @@ def record(
     manifest = read_manifest(run)
     stages = manifest.get("stages")
     entry = provenance.collect(options=options, inputs=inputs)
-    manifest["stages"] = {**(stages if isinstance(stages, dict) else {}), stage: entry}
-    write_json(run.manifest, manifest)
+    done = stages if isinstance(stages, dict) else {}
+    write_json(run.manifest, {**manifest, "stages": {**done, stage: entry}})
 
 
 def read_manifest(run: Run) -> dict[str, Json]:

@@ -57,7 +57,7 @@ def _top(
 def main() -> None:
     """Runs the command line and ends the process with one of the exit codes above."""
     try:
-        app()
+        app(prog_name="qadtr-edge")
     except QadtrError as error:
         console.say(f"Error: {error.fact}\n{error.remedy}")
         sys.exit(USER_ERROR)

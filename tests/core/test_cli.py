@@ -1,0 +1,124 @@
+"""Exit codes, the two sentences, and the options verbs share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qadtr_edge import cli, errors
+from qadtr_edge.cli import doctor, options
+
+
+def main(
+    monkeypatch: pytest.MonkeyPatch, *, raising: BaseException | None = None, args: str = ""
+) -> object:
+    """The exit code of ``main``; with ``raising``, of a verb that raises it."""
+
+    def app(prog_name: str) -> None:
+        raise raising or AssertionError
+
+    if raising is not None:
+        monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["qadtr-edge", *args.split()])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code
+
+
+def test_what_the_user_can_fix_is_two_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = errors.BadInput("The cup is empty.", "Fill it.")
+    assert main(monkeypatch, raising=error) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "Error: The cup is empty.\nFill it.\n"
+
+
+def test_a_bug_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(monkeypatch, raising=ZeroDivisionError()) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "ZeroDivisionError" in err
+
+
+def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(monkeypatch, raising=KeyboardInterrupt()) == 130
+
+
+@pytest.mark.parametrize("args", ["docter", "doctor --jsno", "bench --threads 0"])
+def test_usage_errors_exit_2_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: str
+) -> None:
+    assert main(monkeypatch, args=args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("args", "near"), [("docter", "doctor"), ("doctor --jsno", "--json")])
+def test_a_mistyped_word_is_answered_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: str, near: str
+) -> None:
+    main(monkeypatch, args=args)
+    assert near in capsys.readouterr().err
+
+
+def test_an_interrupted_process_exits_130(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, qadtr_edge.cli as cli\n"
+        "cli.app = lambda prog_name: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 130
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert main(monkeypatch, args=f"{verb} --help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["9", "1", "0", "-4", "eight", "8;4", "", ",", "8,16"])
+def test_strange_widths_are_refused(text: str) -> None:
+    with pytest.raises(errors.BadInput, match="bit-width"):
+        options.widths(text)
+
+
+def test_widths_are_read_in_order_and_once() -> None:
+    assert options.widths(" 8,2, 32,8 ") == (8, 2, 32)
+    with pytest.raises(errors.BadInput):
+        options.widths("8,32", allow_float=False)
+
+
+def test_names_are_checked_against_the_registry() -> None:
+    assert options.named("engine", "ort,ort") == ("ort",)
+    assert "ort" in options.named("engine", "all")
+    with pytest.raises(errors.UnknownName, match="Did you mean 'ort'"):
+        options.named("engine", "otr")
+    with pytest.raises(errors.BadInput):
+        options.named("engine", " , ")
+
+
+def test_doctor_says_why_and_what_to_do() -> None:
+    state = doctor.state_of(doctor.Need("no_such_module_at_all", ("none",), "trt"))
+    assert state.as_json() == {
+        "available": False,
+        "reason": "the package no_such_module_at_all is not installed",
+        "remedy": "pip install 'qadtr-edge[trt]'",
+    }
+
+
+def test_doctor_knows_what_the_instruction_set_means() -> None:
+    assert "VNNI" in doctor.cpu_hints("x86_64", frozenset({"avx2", "avx_vnni"}))[0]
+    assert "x64quantprecision" in doctor.cpu_hints("x86_64", frozenset({"avx2"}))[0]
+    assert doctor.cpu_hints("aarch64", frozenset({"asimddp"})) == []
+    assert doctor.cpu_hints("x86_64", frozenset()) == []
