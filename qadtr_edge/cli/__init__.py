@@ -10,18 +10,25 @@ import sys
 import traceback
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from .. import console
-from ..errors import QadtrError
+from ..errors import MissingDependency, QadtrError
 
 OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 VERBS = (
     "train", "quantize", "export", "verify", "attack", "bench", "report", "data", "doctor",
 )  # fmt: skip
+
+EXTRAS = {
+    "torch": "train", "safetensors": "train", "scipy": "train", "PIL": "train", "onnx": "onnx",
+    "onnxruntime": "ort", "tensorrt": "trt", "pycuda": "cuda", "openvino": "openvino",
+    "jinja2": "report", "matplotlib": "report", "ray": "scale",
+}  # fmt: skip
+"""Package a command may find missing -> the extra it comes with."""
 
 app = typer.Typer(
     name="qadtr-edge",
@@ -59,12 +66,25 @@ def main() -> None:
     try:
         app(prog_name="qadtr-edge")
     except QadtrError as error:
-        console.say(f"Error: {error.fact}\n{error.remedy}")
-        sys.exit(USER_ERROR)
+        _tell(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            _bug()
+        _tell(MissingDependency(package, EXTRAS[package], purpose="This command"))
     except KeyboardInterrupt:
         console.say("Interrupted. Run the same command again to go on.")
         sys.exit(INTERRUPTED)
     except Exception:  # noqa: BLE001  (the outermost frame: what arrives here is a bug)
-        traceback.print_exc()
-        console.say("This is a bug in qadtr-edge: please report it with the lines above.")
-        sys.exit(BUG)
+        _bug()
+
+
+def _tell(error: QadtrError) -> NoReturn:
+    console.say(f"Error: {error.fact}\n{error.remedy}")
+    sys.exit(USER_ERROR)
+
+
+def _bug() -> NoReturn:
+    traceback.print_exc()
+    console.say("This is a bug in qadtr-edge: please report it with the lines above.")
+    sys.exit(BUG)

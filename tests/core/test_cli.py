@@ -47,6 +47,19 @@ def test_a_bug_keeps_its_traceback(
     assert "ZeroDivisionError" in err
 
 
+def test_a_missing_extra_is_two_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ModuleNotFoundError("No module named 'scipy.stats'", name="scipy.stats")
+    assert main(monkeypatch, raising=error) == 2
+    assert "pip install 'qadtr-edge[train]'" in capsys.readouterr().err
+
+
+def test_a_missing_module_of_our_own_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ModuleNotFoundError("No module named 'qadtr_edge.x'", name="qadtr_edge.x")
+    assert main(monkeypatch, raising=error) == 70
+
+
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(monkeypatch, raising=KeyboardInterrupt()) == 130
 

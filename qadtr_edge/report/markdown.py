@@ -1,0 +1,218 @@
+"""The report as a page of Markdown, and its summary table as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..types import FLOAT_BITS, Json
+from .document import Document, Line
+from .evidence import Object
+from .rows import Row
+from .warnings import title
+
+NOT_RUN = "not run"
+
+SUMMARY = (
+    "engine", "ran as", "parity", "strongest attack", "ASR [95 %]", "control", "excess",
+    "clean acc.", "robust acc.", "sim / engine only (p)", "p50 / p90 / p99 ms", "images/s",
+    "against fp32", "size kB",
+)  # fmt: skip
+
+SHORT = (
+    "engine", "ran as", "parity", "strongest attack", "ASR [95 %]", "control", "clean acc.",
+    "p50 / p90 / p99 ms", "against fp32",
+)  # fmt: skip
+"""The columns of ``SUMMARY`` that fit a terminal."""
+
+DETAIL = (
+    "engine", "attack", "goal", "size px", "places", "fooled / eligible", "ASR [95 %]", "excess",
+    "robust acc.", "ASR in simulation", "sim / engine only (p)", "n",
+)  # fmt: skip
+
+
+def page(document: Document) -> str:
+    """The whole report. The same evidence gives the same bytes."""
+    parts = [
+        f"# Patch robustness of run {document.evidence.run}",
+        *(_sentence(line) for line in document.lines if line.strongest),
+        "## Engines",
+        _table(SUMMARY, summary(document)),
+        _latency_note(document),
+        "## Attacks",
+        _table(DETAIL, detail(document)) if document.rows else f"{NOT_RUN}: `qadtr-edge attack`.",
+        "ASR = fooled / eligible; eligible images are right on this engine without the patch (and, "
+        "if targeted, not of the target class). Intervals are Wilson 95 %. Excess = ASR minus that "
+        "of the strongest control of the same size, places and images. p: exact McNemar on images "
+        "eligible both in simulation and on the engine.",
+        "## Read before quoting",
+        "\n".join(f"- {text}" for text in document.warnings) or "Nothing to add.",
+        "## Where it comes from",
+        _provenance(document),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(document: Document, *, columns: Sequence[str] = SUMMARY) -> list[list[str]]:
+    """One row of text per engine and width; ``columns`` chooses among those of ``SUMMARY``."""
+    rows = [dict(zip(SUMMARY, _summary_row(line), strict=True)) for line in document.lines]
+    return [[row[column] for column in columns] for row in rows]
+
+
+def detail(document: Document) -> list[list[str]]:
+    """One row of text per result, by the columns of ``DETAIL``."""
+    return [_detail_row(row) for row in document.rows]
+
+
+def _summary_row(line: Line) -> list[str]:
+    row, single, many = line.strongest, line.timed(1), line.timed(64)
+    return [
+        title(line.engine.engine, line.engine.bits),
+        _ran_as(line),
+        _parity(line),
+        NOT_RUN if row is None else row.result.attack,
+        NOT_RUN if row is None else _rate(row),
+        _percent(row.control_asr if row else None),
+        _points(row.asr_excess if row else None),
+        _percent(row.clean_accuracy if row else None),
+        _percent(row.robust_accuracy if row else None),
+        _paired(row),
+        _milliseconds(single),
+        _number(many, "images_per_s", "{:,.0f}"),
+        _number(single, "speedup_vs_fp32", "{:.2f}x"),
+        f"{line.engine.size_bytes / 1024:,.0f}",
+    ]
+
+
+def _detail_row(row: Row) -> list[str]:
+    result, counts = row.result, row.result.counts
+    return [
+        title(result.engine, result.bits),
+        f"{result.attack} (control)" if row.is_control else result.attack,
+        result.goal if result.target is None else f"to class {result.target}",
+        str(result.patch_size_px),
+        result.placement,
+        f"{counts.fooled} / {counts.eligible}",
+        _rate(row),
+        "-" if row.is_control else _points(row.asr_excess),
+        _percent(row.robust_accuracy),
+        _percent(row.sim_asr),
+        _paired(row),
+        str(counts.n),
+    ]
+
+
+def _sentence(line: Line) -> str:
+    row = line.strongest
+    assert row is not None
+    counts = row.result.counts
+    control = (
+        "; no control was run"
+        if row.control is None
+        else f"; the same square without an attack fools {_percent(row.control_asr)}"
+    )
+    return (
+        f"**{title(line.engine.engine, line.engine.bits)}** ({_ran_as(line)}): the strongest patch "
+        f"tried, {row.result.attack} at {row.result.patch_size_px} px, fools {counts.fooled} of "
+        f"{counts.eligible} images, {_rate(row)}{control}."
+    )
+
+
+def _ran_as(line: Line) -> str:
+    """Values and kernels apart: a narrow width is never passed off as a narrow kernel."""
+    bits, precision = line.engine.bits, line.engine.precision
+    if bits == FLOAT_BITS:
+        return "float32"
+    if precision is None:
+        return "not observed"
+    return f"values {bits}-bit, kernel int8" if precision == "integer" else precision.upper()
+
+
+def _parity(line: Line) -> str:
+    parity = line.engine.parity
+    if line.engine.bits == FLOAT_BITS:
+        return "-"
+    if parity is None:
+        return NOT_RUN
+    return f"{parity.get('logit_mismatches')} of {parity.get('logits_compared')} logits differ"
+
+
+def _rate(row: Row) -> str:
+    low, high = row.interval.low, row.interval.high
+    return f"{100 * row.asr:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _paired(row: Row | None) -> str:
+    if row is None or row.p_mcnemar is None:
+        return NOT_RUN
+    counts = row.result.counts
+    return f"{counts.sim_only} / {counts.engine_only} (p = {row.p_mcnemar:.2g})"
+
+
+def _percent(fraction: float | None) -> str:
+    return NOT_RUN if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def _points(fraction: float | None) -> str:
+    return NOT_RUN if fraction is None else f"{100 * fraction:+.1f} points"
+
+
+def _milliseconds(timed: Object | None) -> str:
+    if timed is None:
+        return NOT_RUN
+    values = (timed.get(key) for key in ("p50_ms", "p90_ms", "p99_ms"))
+    text = " / ".join(f"{value:.3f}" for value in values if isinstance(value, float | int))
+    return text if timed.get("stable") is True else f"{text} UNSTABLE"
+
+
+def _number(timed: Object | None, key: str, shape: str) -> str:
+    value = None if timed is None else timed.get(key)
+    return shape.format(value) if isinstance(value, float | int) else NOT_RUN
+
+
+def _latency_note(document: Document) -> str:
+    plan = document.evidence.bench_plan
+    if plan is None:
+        return f"Latency: {NOT_RUN} (`qadtr-edge bench`)."
+    return f"Latency ({plan} mode): percentiles at batch 1, images/s at batch 64."
+
+
+def _provenance(document: Document) -> str:
+    stages = document.evidence.stages
+    columns = ("stage", "command", "commit", "machine", "versions", "finished (UTC)")
+    lines = [[name, *_stage(entry)] for name, entry in sorted(stages.items(), key=_finished)]
+    engines = [
+        [title(line.engine.engine, line.engine.bits), f"`{line.engine.digest}`"]
+        for line in document.lines
+    ]
+    blocks = [_table(columns, lines)] if lines else ["No stage recorded itself."]
+    if engines:
+        blocks.append(_table(("engine", "SHA-256 of the file"), engines))
+    return "\n\n".join(blocks)
+
+
+def _stage(entry: Object) -> list[str]:
+    argv, git = entry.get("argv"), _inner(entry, "git")
+    device, versions = _inner(entry, "device"), _inner(entry, "versions")
+    commit = str(git.get("commit") or "not a checkout")[:12]
+    return [
+        f"`{' '.join(map(str, argv))}`" if isinstance(argv, list) else "-",
+        f"{commit} with changes" if git.get("dirty") else commit,
+        f"{device.get('cpu')}, {device.get('cores')} cores",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        str(entry.get("finished_utc")),
+    ]
+
+
+def _inner(entry: Object, key: str) -> dict[str, Json]:
+    value = entry.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _finished(item: tuple[str, Object]) -> tuple[str, str]:
+    return str(item[1].get("finished_utc")), item[0]
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] * len(columns)
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in (columns, rule, *lines))
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

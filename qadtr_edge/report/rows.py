@@ -1,0 +1,150 @@
+"""Counts in, rates out: one row per result, its matched control beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .. import metrics
+from ..types import Json, Result
+
+CONTROL_TIER = "T0"
+"""Tier of the occlusion controls: grey, noise, a crop of another image. They know nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One result and the rates that follow from its counts.
+
+    ``control``: the strongest control of the same engine file, images, size, places and goal, or
+    ``None``. Rates are fractions.
+    """
+
+    result: Result
+    control: Result | None
+
+    @property
+    def is_control(self) -> bool:
+        return self.result.tier == CONTROL_TIER
+
+    @property
+    def asr(self) -> float:
+        """Attack success rate: fooled among eligible."""
+        return _asr(self.result)
+
+    @property
+    def interval(self) -> metrics.Interval:
+        """The 95 % Wilson interval of ``asr``."""
+        return metrics.wilson(self.result.counts.fooled, self.result.counts.eligible)
+
+    @property
+    def clean_accuracy(self) -> float:
+        return metrics.rate(self.result.counts.clean_correct, self.result.counts.n)
+
+    @property
+    def robust_accuracy(self) -> float:
+        return metrics.rate(self.result.counts.patched_correct, self.result.counts.n)
+
+    @property
+    def control_asr(self) -> float | None:
+        return None if self.control is None else _asr(self.control)
+
+    @property
+    def asr_excess(self) -> float | None:
+        """What the attack adds to mere occlusion; ``None`` for controls and without one."""
+        return None if self.control is None else metrics.excess(self.asr, _asr(self.control))
+
+    @property
+    def sim_asr(self) -> float | None:
+        """Attack success rate on the simulation, same bytes; ``None`` when it did not run."""
+        counts = self.result.counts
+        if counts.sim_fooled is None or not counts.sim_eligible:
+            return None
+        return metrics.rate(counts.sim_fooled, counts.sim_eligible)
+
+    @property
+    def p_mcnemar(self) -> float | None:
+        """Exact p of "both are fooled equally often", on images eligible on both."""
+        counts = self.result.counts
+        if counts.sim_only is None or counts.engine_only is None:
+            return None
+        return metrics.mcnemar(counts.sim_only, counts.engine_only)
+
+    def as_json(self) -> dict[str, Json]:
+        """The row by the stable names of ``--json``."""
+        result, counts, interval = self.result, self.result.counts, self.interval
+        return {
+            "engine": result.engine,
+            "bits": result.bits,
+            "precision": result.precision,
+            "attack": result.attack,
+            "knowledge": result.knowledge,
+            "victim": result.victim,
+            "goal": result.goal,
+            "target": result.target,
+            "tier": result.tier,
+            "threat": result.threat,
+            "patch_size_px": result.patch_size_px,
+            "placement": result.placement,
+            "seed": result.seed,
+            "n": counts.n,
+            "clean_correct": counts.clean_correct,
+            "eligible": counts.eligible,
+            "fooled": counts.fooled,
+            "asr": self.asr,
+            "asr_low": interval.low,
+            "asr_high": interval.high,
+            "asr_excess": self.asr_excess,
+            "clean_accuracy": self.clean_accuracy,
+            "robust_accuracy": self.robust_accuracy,
+            "sim_fooled": counts.sim_fooled,
+            "sim_only": counts.sim_only,
+            "engine_only": counts.engine_only,
+            "p_mcnemar": self.p_mcnemar,
+            "queries_median": result.queries_median,
+            "engine_digest": result.engine_digest,
+            "patch_digest": result.patch_digest,
+            "data_digest": result.data_digest,
+            "key": result.key,
+        }
+
+
+def rows(results: Iterable[Result]) -> tuple[Row, ...]:
+    """One row per result: attacks before controls, wider before narrower, stronger first."""
+    found = tuple(results)
+    paired = (Row(result, _control_of(result, found)) for result in found)
+    return tuple(sorted(paired, key=_order))
+
+
+def worst(rows: Iterable[Row]) -> Row | None:
+    """The attack row with the highest success rate, controls left out."""
+    attacks = [row for row in rows if not row.is_control]
+    return max(attacks, key=lambda row: row.asr, default=None)
+
+
+def _asr(result: Result) -> float:
+    return metrics.rate(result.counts.fooled, result.counts.eligible)
+
+
+def _control_of(result: Result, among: tuple[Result, ...]) -> Result | None:
+    if result.tier == CONTROL_TIER:
+        return None
+    matched = (
+        other
+        for other in among
+        if other.tier == CONTROL_TIER and _setting(other) == _setting(result)
+    )
+    return max(matched, key=_asr, default=None)
+
+
+def _setting(result: Result) -> tuple[object, ...]:
+    """What a control must share with the attack it stands beside."""
+    return (
+        result.engine, result.bits, result.engine_digest, result.data_digest, result.patch_size_px,
+        result.placement, result.seed, result.goal, result.target,
+    )  # fmt: skip
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    result = row.result
+    return (result.engine, -result.bits, row.is_control, -row.asr, result.attack, result.key)
