@@ -1,0 +1,75 @@
+"""Every link leads somewhere, and the commands of the README run, in order, at smoke size."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from source import ROOT
+
+SMOKE = {  # what makes a documented command small enough for a test
+    "attack": "--images 32",
+    "verify": "--images 16",
+    "train": "--epochs 1 --limit 256",
+    "quantize": "--limit 256",
+    "bench": "--batch 1",
+}
+NOT_RUN_HERE = {"make", "pip", "git", "cd", "docker"}
+
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {".venv", "runs", "build"} & set(path.relative_to(ROOT).parts)
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The lines after a prompt in the README's console blocks."""
+    lines = "".join(blocks(ROOT / "README.md", "console")).splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" not in target and not target.startswith("#"):
+            path = page.parent / target.partition("#")[0]
+            assert path.exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_the_readme_shows_commands_this_test_understands() -> None:
+    shown = {shlex.split(command)[0] for command in commands()}
+    assert "qadtr-edge" in shown
+    assert shown <= NOT_RUN_HERE | {"qadtr-edge"}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("ort", "torch")
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """In one empty folder, one after the other, then the Python examples."""
+    program = str(Path(sys.executable).parent / "qadtr-edge")
+    for command in commands():
+        name, *words = shlex.split(command, comments=True)
+        if name == "qadtr-edge":
+            run([program, *words, *shlex.split(SMOKE.get(words[0], ""))], tmp_path)
+    for code in blocks(ROOT / "README.md", "python"):
+        run([sys.executable, "-c", code], tmp_path)
+
+
+def run(command: list[str], folder: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("QADTR_RUNS", None)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
