@@ -11,7 +11,14 @@ from typing import Literal
 
 from qadtr_edge.errors import Unsupported
 from qadtr_edge.integer.graph import (
-    AddConstant, IntegerGraph, MaxPool, Node, PadChannels, Subsample, Tensor, inputs_of,
+    AddConstant,
+    IntegerGraph,
+    MaxPool,
+    Node,
+    PadChannels,
+    Subsample,
+    Tensor,
+    inputs_of,
 )  # fmt: skip
 
 
@@ -57,6 +64,11 @@ def needs_clip(tensor: Tensor, dialect: Dialect) -> bool:
     return container_range(tensor) != (dialect.container_low, dialect.container_high)
 
 
+def same_grid(x: Tensor, y: Tensor) -> bool:
+    """Whether equal codes of ``x`` and ``y`` are equal container values and mean equal numbers."""
+    return (x.scale, x.zero_point) == (y.scale, y.zero_point)
+
+
 _PASS_THROUGH = (MaxPool, PadChannels, Subsample)
 
 
@@ -79,17 +91,16 @@ def _check_range(name: str, tensor: Tensor, dialect: Dialect) -> None:
     low, high = container_range(tensor)
     if low < dialect.container_low or high > dialect.container_high:
         raise Unsupported(
-            f"The output of {name!r} holds codes {tensor.low} to {tensor.high}, which at zero point "
-            f"{tensor.zero_point} do not fit the 8-bit containers of the {dialect.name} dialect.",
+            f"The output of {name!r} holds codes {tensor.low} to {tensor.high}, which at zero "
+            f"point {tensor.zero_point} do not fit the 8-bit containers of {dialect.name}.",
             "Lower the bits of that tensor.",
         )
 
 
 def _check_same_grid(node: Node, graph: IntegerGraph) -> None:
     x, y = graph.tensors[inputs_of(node)[0]], graph.tensors[node.y]
-    if (x.scale, x.zero_point) != (y.scale, y.zero_point):
+    if not same_grid(x, y):
         raise Unsupported(
             f"{node.name!r} passes its codes on, but its output has another scale or zero point.",
             "Put a Requantize node behind it.",
         )
-

@@ -1,20 +1,26 @@
-"""Writing ONNX: named constants, nodes in order, one model whole on disk."""
+"""Writing ONNX: named constants, nodes in order, one model."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
+
+from qadtr_edge.errors import MissingDependency
+from qadtr_edge.files import write_bytes
 
 if TYPE_CHECKING:
     import onnx
 
 MICROSOFT = "com.microsoft"
 INPUT, OUTPUT = "images", "logits"
+PROPERTY_GRAPH, PROPERTY_BITS = "qadtr-edge.graph", "qadtr-edge.bits"
+
+IR_VERSION = 10
+"""The first that knows opset 21; newer ones are refused by older runtimes for no gain."""
 
 Attribute = int | float | str | Sequence[int]
 
@@ -23,11 +29,12 @@ class Writer:
     """Collects the nodes and constants of one model; every node name is unique."""
 
     def __init__(self) -> None:
+        require_onnx()
         self.nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
         self._names: set[str] = set()
 
-    def constant(self, name: str, value: ArrayLike, kind: DTypeLike) -> str:
+    def constant(self, name: str, value: ArrayLike, *, kind: DTypeLike) -> str:
         """Name of an initializer holding ``value``; a scalar stays 0-d. Same name, same value."""
         from onnx import numpy_helper
 
@@ -39,8 +46,8 @@ class Writer:
         self,
         kind: str,
         inputs: Sequence[str],
-        output: str,
         *,
+        output: str,
         name: str,
         domain: str = "",
         attributes: dict[str, Attribute] | None = None,
@@ -50,15 +57,15 @@ class Writer:
 
         assert name not in self._names, f"two nodes are named {name}"
         self._names.add(name)
-        self.nodes.append(
-            helper.make_node(
-                kind, inputs, [output], name=name, domain=domain, **(attributes or {})
-            )
-        )
+        made = helper.make_node(kind, inputs, [output], name=name, domain=domain)
+        for attribute, value in sorted((attributes or {}).items()):
+            plain = [int(v) for v in value] if isinstance(value, list | tuple) else value
+            made.attribute.append(helper.make_attribute(attribute, plain))
+        self.nodes.append(made)
         return output
 
     def model(
-        self, *, size: tuple[int, int], classes: int, opset: int, properties: dict[str, str]
+        self, *, size: Sequence[int], classes: int, opset: int, properties: dict[str, str]
     ) -> onnx.ModelProto:
         """The model: ``images`` uint8 (N, 3, H, W) in, ``logits`` float32 (N, K) out."""
         from onnx import TensorProto, helper
@@ -68,7 +75,7 @@ class Writer:
         graph = helper.make_graph(
             self.nodes, "qadtr-edge", [image], [logits], list(self._constants.values())
         )
-        domains = {node.domain for node in self.nodes} - {""}
+        domains = sorted({node.domain for node in self.nodes} - {""})
         opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="qadtr-edge")
         model.ir_version = IR_VERSION
@@ -76,29 +83,14 @@ class Writer:
         return model
 
 
-IR_VERSION = 10
-"""The first that knows opset 21; newer ones are refused by older runtimes for no gain."""
+def require_onnx() -> None:
+    """Raises ``MissingDependency`` where the onnx package is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("onnx") is None:
+        raise MissingDependency("onnx", "onnx", purpose="Writing an ONNX file")
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Writes ``model`` whole or not at all."""
-    write(path, model.SerializeToString(deterministic=True))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes ``content`` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def as_list(array: NDArray[np.generic]) -> list[int]:
-    """Plain integers, as ONNX attributes want them."""
-    return [int(value) for value in array]
+    """Writes ``model`` whole or not at all; equal models, equal bytes."""
+    write_bytes(path, model.SerializeToString(deterministic=True))

@@ -7,10 +7,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from qadtr_edge.integer.graph import (
-    Add, AddConstant, AveragePool, Concat, Conv, Flatten, GlobalAveragePool, IntegerGraph, Linear,
-    MaxPool, Mul, Node, PadChannels, Requantize, Rescale, Sigmoid, Subsample, Tensor,
-)  # fmt: skip
+
+from qadtr_edge.integer import graph as g
+from qadtr_edge.integer.graph import IntegerGraph, Node, Tensor
 from qadtr_edge.types import QuantSpec
 
 Range = Literal["relu", "signed", "unsigned"]
@@ -91,7 +90,7 @@ class Builder:
             f"{name}.out", (channels, *out), scale or self.out_scale(source, bits), kind, bits
         )
         self.nodes.append(
-            Conv(name, x, y.name, weight, weight_scale, bias, (stride, stride), (pad,) * 4,
+            g.Conv(name, x, y.name, weight, weight_scale, bias, (stride, stride), (pad,) * 4,
                  (dilation, dilation), groups)
         )  # fmt: skip
         return y.name
@@ -100,7 +99,7 @@ class Builder:
         source = self.tensors[x]
         weight, weight_scale, bias = self.weights((features, *source.shape), self.bits)
         y = self.tensor(f"{name}.out", (features,), self.out_scale(source), kind)
-        self.nodes.append(Linear(name, x, y.name, weight, weight_scale, bias))
+        self.nodes.append(g.Linear(name, x, y.name, weight, weight_scale, bias))
         return y.name
 
     def node(self, made: Node, shape: tuple[int, ...], like: str, **changes: float | int) -> str:
@@ -113,9 +112,9 @@ class Builder:
         """Flatten, if need be, and classifier."""
         shape = self.tensors[x].shape
         if len(shape) > 1:
-            x = self.node(Flatten("flatten", x, "flat"), (int(np.prod(shape)),), x)
+            x = self.node(g.Flatten("flatten", x, "flat"), (int(np.prod(shape)),), x)
         weight, weight_scale, bias = self.weights((self.classes, *self.tensors[x].shape), 8)
-        self.nodes.append(Linear("classifier", x, "logits", weight, weight_scale, bias))
+        self.nodes.append(g.Linear("classifier", x, "logits", weight, weight_scale, bias))
         return IntegerGraph(
             nodes=tuple(self.nodes), tensors=self.tensors, input="images", logits="logits",
             classes=self.classes, spec=self.spec, source={"model": "handmade"},
@@ -135,7 +134,7 @@ def residual(
         step = source.scale if tied else b.scale(source.scale * b.rng.uniform(0.6, 1.4))
         narrow = b.scale(source.scale * (source.high + 1) / 2 ** (bits - 1))
         codes = b.node(
-            Requantize(f"{block}.narrow", x, f"{block}.in"), source.shape, x,
+            g.Requantize(f"{block}.narrow", x, f"{block}.in"), source.shape, x,
             scale=narrow, high=min(source.high, 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1),
         )  # fmt: skip
         inner = b.conv(codes, width * stride, name=f"{block}.conv1", stride=stride)
@@ -146,38 +145,38 @@ def residual(
         if stride > 1:
             half = (source.shape[1] + 1) // 2
             skip = b.node(
-                Subsample(f"{block}.skip", x, f"{block}.half", (stride, stride)),
+                g.Subsample(f"{block}.skip", x, f"{block}.half", (stride, stride)),
                 (width, half, half), x,
             )  # fmt: skip
             skip = b.node(
-                PadChannels(f"{block}.pad", skip, f"{block}.wide", width // 2, width // 2),
+                g.PadChannels(f"{block}.pad", skip, f"{block}.wide", width // 2, width // 2),
                 (2 * width, half, half), x,
             )  # fmt: skip
         out = b.scale(step if tied else step * b.rng.uniform(0.8, 1.6))
         x = b.node(
-            Add(f"{block}.add", branch, skip, f"{block}.sum"), b.tensors[branch].shape, skip,
+            g.Add(f"{block}.add", branch, skip, f"{block}.sum"), b.tensors[branch].shape, skip,
             scale=out,
         )  # fmt: skip
     source = b.tensors[x]
     pooled = b.node(
-        GlobalAveragePool("pool", x, "pooled"), (source.shape[0], 1, 1), x,
+        g.GlobalAveragePool("pool", x, "pooled"), (source.shape[0], 1, 1), x,
         scale=b.scale(source.scale * 0.6),
     )  # fmt: skip
     return b.finish(pooled)
 
 
 def plain(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False) -> IntegerGraph:
-    """A VGG-like stack: max and average pooling, a hidden Linear."""
+    """A VGG-like stack: max and average pooling, a hidden g.Linear."""
     b = Builder(bits=bits, size=size, seed=seed, unsigned=unsigned)
     x = b.conv("images", 8, name="conv1", weight_bits=7)
-    x = b.node(MaxPool("pool1", x, "half", (2, 2), (2, 2)), (8, size // 2, size // 2), x)
+    x = b.node(g.MaxPool("pool1", x, "half", (2, 2), (2, 2)), (8, size // 2, size // 2), x)
     x = b.conv(x, 12, name="conv2", dilation=2)
     quarter = size // 4
     x = b.node(
-        AveragePool("pool2", x, "quarter", (2, 2), (2, 2)), (12, quarter, quarter), x,
+        g.AveragePool("pool2", x, "quarter", (2, 2), (2, 2)), (12, quarter, quarter), x,
         scale=b.scale(b.tensors[x].scale * 0.7),
     )  # fmt: skip
-    x = b.node(Flatten("flatten0", x, "row"), (12 * quarter * quarter,), x)
+    x = b.node(g.Flatten("flatten0", x, "row"), (12 * quarter * quarter,), x)
     return b.finish(b.linear(x, 16, name="hidden"))
 
 
@@ -192,10 +191,10 @@ def mobile(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = Fals
         thin = b.conv(
             deep, 8, name=f"project{index + 1}", kernel=1, kind="signed", scale=b.tensors[x].scale
         )
-        x = b.node(Add(f"add{index}", thin, x, f"sum{index}"), b.tensors[x].shape, x)
+        x = b.node(g.Add(f"add{index}", thin, x, f"sum{index}"), b.tensors[x].shape, x)
     x = b.conv(x, 16, name="head", kernel=1, groups=2)
     pooled = b.node(
-        GlobalAveragePool("pool", x, "pooled"), (16, 1, 1), x, scale=b.tensors[x].scale * 0.75
+        g.GlobalAveragePool("pool", x, "pooled"), (16, 1, 1), x, scale=b.tensors[x].scale * 0.75
     )
     return b.finish(pooled)
 
@@ -206,27 +205,27 @@ def swish(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False
     x = b.conv("images", 8, name="stem", weight_bits=7, kind="signed", scale=b.scale(0.02), bits=8)
     source = b.tensors[x]
     gate = b.node(
-        Sigmoid("silu.sigmoid", x, "gate"), source.shape, x,
+        g.Sigmoid("silu.sigmoid", x, "gate"), source.shape, x,
         scale=2.0**-8 if unsigned else 2.0**-7, low=0, high=255 if unsigned else 127, zero_point=0,
     )  # fmt: skip
     silu_scale = b.scale(source.scale * 0.9)
-    silu = b.node(Mul("silu.mul", x, gate, "silu"), source.shape, x, scale=silu_scale)
+    silu = b.node(g.Mul("silu.mul", x, gate, "silu"), source.shape, x, scale=silu_scale)
     six = b.scale(6 / 255) if unsigned else b.scale(6 / 127)
     shifted = b.node(
-        AddConstant("hswish.add", x, "shifted", 100, b.scale(0.03)), source.shape, gate, scale=six
+        g.AddConstant("hswish.add", x, "shifted", 100, b.scale(0.03)), source.shape, gate, scale=six
     )
     sixth = b.node(
-        Rescale("hswish.sixth", shifted, "sixth"), source.shape, shifted, scale=b.scale(six / 6)
+        g.Rescale("hswish.sixth", shifted, "sixth"), source.shape, shifted, scale=b.scale(six / 6)
     )
     hard_scale = b.scale(source.scale * 0.8)
-    hard = b.node(Mul("hswish.mul", x, sixth, "hard"), source.shape, x, scale=hard_scale)
+    hard = b.node(g.Mul("hswish.mul", x, sixth, "hard"), source.shape, x, scale=hard_scale)
     below = b.node(
-        AddConstant("minus", hard, "below", -50, b.scale(0.01)), source.shape, hard,
+        g.AddConstant("minus", hard, "below", -50, b.scale(0.01)), source.shape, hard,
         scale=b.scale(0.025),
     )  # fmt: skip
-    relu = b.node(Requantize("relu", below, "relu"), source.shape, below, low=0)
+    relu = b.node(g.Requantize("relu", below, "relu"), source.shape, below, low=0)
     x = b.node(
-        Concat("join", (silu, below, relu), "joined"), (24, *source.shape[1:]), below,
+        g.Concat("join", (silu, below, relu), "joined"), (24, *source.shape[1:]), below,
         scale=b.scale(0.03), low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1,
     )  # fmt: skip
     x = b.conv(x, 12, name="head", stride=2)
@@ -240,11 +239,11 @@ def join(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False)
     left = b.conv(x, 4, name="left", kernel=1, kind="signed", scale=b.scale(0.03))
     right = b.conv(x, 8, name="right", kind="signed", scale=b.scale(0.03))
     shape = (12, size, size)
-    x = b.node(Concat("join", (left, right), "joined"), shape, left)
+    x = b.node(g.Concat("join", (left, right), "joined"), shape, left)
     half = (12, size // 2, size // 2)
-    x = b.node(MaxPool("pool", x, "half", (3, 3), (2, 2), (1, 1, 1, 1)), half, x)
+    x = b.node(g.MaxPool("pool", x, "half", (3, 3), (2, 2), (1, 1, 1, 1)), half, x)
     x = b.node(
-        AveragePool("mean", x, "mean.out", (3, 3), (1, 1), (1, 1, 1, 1)), half, x,
+        g.AveragePool("mean", x, "mean.out", (3, 3), (1, 1), (1, 1, 1, 1)), half, x,
         scale=b.scale(0.02),
     )  # fmt: skip
     return b.finish(x)

@@ -11,11 +11,10 @@ Codes are carried as float32, which holds every integer below 2**24 exactly.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .graph import AddRounding, Float32, Tensor
 
-Float64 = NDArray[np.float64]
+Real = Float32 | np.float32
 
 _CODES = np.arange(256, dtype=np.float32)
 
@@ -25,24 +24,24 @@ def clamp(codes: Float32, y: Tensor) -> Float32:
     return np.clip(codes, np.float32(y.low), np.float32(y.high), out=codes)
 
 
-def multiplier(scale_x: float, scale_w: Float32, scale_y: float) -> Float32:
+def multiplier(scale_x: float, scale_w: Real, *, scale_y: float) -> Float32:
     """``f32(f32(scale_x * scale_w) / scale_y)``: what an accumulator is multiplied with."""
-    return (np.float32(scale_x) * scale_w) / np.float32(scale_y)
+    return np.asarray((np.float32(scale_x) * scale_w) / np.float32(scale_y))
 
 
-def pooled_multiplier(x: Tensor, y: Tensor, count: int) -> np.float32:
+def pooled_multiplier(x: Tensor, y: Tensor, *, count: int) -> np.float32:
     """``f32(scale_x / f32(scale_y * count))``: QLinearGlobalAveragePool's only constant."""
     return np.float32(np.float32(x.scale) / (np.float32(y.scale) * np.float32(count)))
 
 
-def fma(a: Float32, b: Float32, c: Float32) -> Float32:
-    """``a * b + c`` rounded once to float32, exactly.
+def fma(a: Real, b: Real, *, plus: Real) -> Float32:
+    """``a * b + plus`` rounded once to float32, exactly.
 
     The product of two float32 is exact in float64; the sum is rounded to odd there, after which
     the second rounding is harmless (Boldo and Melquiond 2008).
     """
     product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
-    addend = np.asarray(c, np.float64)
+    addend = np.asarray(plus, np.float64)
     total = np.asarray(product + addend)
     back = total - product  # Knuth's TwoSum: the rounding error of the sum, exactly
     error = (product - (total - back)) + (addend - back)
@@ -62,9 +61,9 @@ def quantized(values: Float32, y: Tensor) -> Float32:
 
 
 def requantize_table(x: Tensor, y: Tensor) -> Float32:
-    """Code of ``y`` for each of the 256 container values of ``x`` (QLinearConcat, QLinearLeakyRelu).
+    """Code of ``y`` for each of the 256 container values of ``x``; equal scales pass it on.
 
-    Equal scales pass the code on.
+    QLinearConcat and QLinearLeakyRelu are this table.
     """
     if x.scale == y.scale:
         return clamp(_CODES - np.float32(x.zero_point), y)
@@ -85,13 +84,14 @@ def logistic(values: Float32) -> Float32:
     """``1 / (1 + exp(-x))`` to the last bit as MLAS' FMA kernel computes it (not the exact one)."""
     x = np.clip(values, np.float32(-18), np.float32(18))
     square = x * x
-    p = np.broadcast_to(_LOGISTIC_P[0], x.shape)
+    p = np.full_like(x, _LOGISTIC_P[0])
     for coefficient in _LOGISTIC_P[1:]:
-        p = fma(p, square, coefficient)
-    q = np.broadcast_to(_LOGISTIC_Q[0], x.shape)
+        p = fma(p, square, plus=coefficient)
+    q = np.full_like(x, _LOGISTIC_Q[0])
     for coefficient in _LOGISTIC_Q[1:]:
-        q = fma(q, square, coefficient)
-    return np.clip((p * x) / q + np.float32(0.5), np.float32(0), np.float32(1))
+        q = fma(q, square, plus=coefficient)
+    made: Float32 = np.clip((p * x) / q + np.float32(0.5), np.float32(0), np.float32(1))
+    return made
 
 
 def sigmoid_table(x: Tensor, y: Tensor) -> Float32:
@@ -105,20 +105,20 @@ def product(a: Float32, b: Float32, *, x_a: Tensor, x_b: Tensor, y: Tensor) -> F
     ``rint(f32(f32(a * b * m) + zy)) - zy`` with ``m = f32(f32(sa * sb) / sy)``: the zero point is
     added before rounding, so it decides the ties.
     """
-    factor = multiplier(x_a.scale, np.float32(x_b.scale), y.scale)
+    factor = multiplier(x_a.scale, np.float32(x_b.scale), scale_y=y.scale)
     zero = np.float32(y.zero_point)
     return clamp(np.rint((a * b) * factor + zero) - zero, y)
 
 
-def sum_table(a: Tensor, b: Tensor, y: Tensor, *, rounding: AddRounding) -> Float32:
+def sum_table(a: Tensor, b: Tensor, *, y: Tensor, rounding: AddRounding) -> Float32:
     """Codes of ``y`` for all 256 x 256 container values of ``a`` and ``b`` (QLinearAdd)."""
     left, right = _CODES[:, None], _CODES[None, :]
     ratio_a, ratio_b = (np.float32(np.float32(x.scale) / np.float32(y.scale)) for x in (a, b))
     zero_a, zero_b, zero_y = (np.float32(x.zero_point) for x in (a, b, y))
     if rounding == "x86":
         # k = f32(zy - fma(ra, za, f32(rb zb))); rint(fma(a, ra, fma(b, rb, k))) - zy
-        offset = zero_y - fma(ratio_a, zero_a, ratio_b * zero_b)
-        total = np.rint(fma(left, ratio_a, fma(right, ratio_b, offset))) - zero_y
+        offset = zero_y - fma(ratio_a, zero_a, plus=ratio_b * zero_b)
+        total = np.rint(fma(left, ratio_a, plus=fma(right, ratio_b, plus=offset))) - zero_y
     else:
         # 22-bit fixed point, ties away from zero: M = rint(r * 2**(21 - e))
         exponent = int(np.floor(np.log2(max(float(ratio_a), float(ratio_b)))))

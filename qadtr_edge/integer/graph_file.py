@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadInput
+from ..files import replacing
 from ..types import QuantSpec
-from .graph import NODE_TYPES, IntegerGraph, Node, Tensor, arrays_of, inputs_of
+from .graph import NODE_TYPES, IntegerGraph, Tensor, arrays_of, inputs_of
 
 SCHEMA = 1
 Arrays = dict[str, NDArray[np.generic]]
@@ -31,21 +31,12 @@ _REMEDY = "Write it again with `qadtr-edge export`."
 def save(graph: IntegerGraph, path: Path | str) -> None:
     """Writes ``graph`` to ``path`` (``.npz``), whole or not at all."""
     header, arrays = _pack(graph)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
 
 
 def load(path: Path | str) -> IntegerGraph:
-    """The graph stored at ``path``. ``BadInput`` when it is missing, damaged or of a newer schema."""
+    """The graph at ``path``. ``BadInput`` when it is missing, damaged or of a newer schema."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
@@ -102,7 +93,7 @@ def _unpack(header: dict[str, object], arrays: Arrays) -> IntegerGraph:
         plain = {name: _tuple(value) for name, value in stored.items() if name != "kind"}
         prefix = f"{index}."
         own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        kind = cast(type[Node], NODE_TYPES[str(stored["kind"])])
+        kind = NODE_TYPES[str(stored["kind"])]
         nodes.append(kind(**plain, **own))  # type: ignore[arg-type]
     stored_tensors = cast(list[Fields], header["tensors"])
     tensors = [Tensor(**{k: _tuple(v) for k, v in item.items()}) for item in stored_tensors]  # type: ignore[arg-type]

@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from ..errors import Unsupported
 from ..types import Pixels
 from . import arithmetic
-from .graph import (
-    Add, AddConstant, AddRounding, AveragePool, Concat, Conv, Flatten, Float32, GlobalAveragePool,
-    IntegerGraph, Linear, MaxPool, Mul, Node, PadChannels, Requantize, Rescale, Sigmoid, Subsample,
-    Tensor, inputs_of,
-)  # fmt: skip
+from . import graph as g
+from .graph import AddRounding, Float32, IntegerGraph, Node, Tensor, inputs_of
 from .windows import columns, padded, taps
 
 Codes = NDArray[np.int16]
+Exact = NDArray[np.float32] | NDArray[np.float64]
 Step = Callable[..., Float32]
 
 _BATCH_BYTES = 8 << 20
@@ -39,12 +37,11 @@ def run(graph: IntegerGraph, images: Pixels, *, add: AddRounding = "x86") -> Flo
     grow with N (beyond the logits), so ``images`` may be a memory map.
     """
     judge = Judge(graph, add=add)
-    return np.concatenate([judge(batch) for batch in judge.batches(images)])
+    logits = [judge(batch) for batch in judge.batches(images)]
+    return np.concatenate(logits) if logits else np.empty((0, graph.classes), np.float32)
 
 
-def trace(
-    graph: IntegerGraph, images: Pixels, *, add: AddRounding = "x86"
-) -> dict[str, Codes]:
+def trace(graph: IntegerGraph, images: Pixels, *, add: AddRounding = "x86") -> dict[str, Codes]:
     """Codes ``(N, *shape) int16`` of every tensor by name, the input included; all kept at once."""
     judge = Judge(graph, add=add)
     parts = [judge.codes(batch) for batch in judge.batches(images)]
@@ -59,8 +56,7 @@ class Judge:
         self._steps = [(node, _step(node, graph, add)) for node in graph.nodes]
         last_use = {name: i for i, node in enumerate(graph.nodes) for name in inputs_of(node)}
         self._spent = [
-            [name for name, last in last_use.items() if last == i]
-            for i in range(len(graph.nodes))
+            [name for name, last in last_use.items() if last == i] for i in range(len(graph.nodes))
         ]
 
     def __call__(self, images: Pixels) -> Float32:
@@ -96,7 +92,7 @@ def _input_codes(images: Pixels) -> Float32:
 def _working_set_bytes(node: Node, graph: IntegerGraph) -> int:
     """Bytes one image needs in ``node``: for a convolution, its matrix of input windows."""
     elements = sum(int(np.prod(graph.tensors[name].shape)) for name in inputs_of(node))
-    if isinstance(node, Conv):
+    if isinstance(node, g.Conv):
         area = int(np.prod(graph.tensors[node.y].shape[1:]))
         elements = area * node.weight[0].size * node.groups
     return 4 * max(elements, 1)
@@ -105,45 +101,46 @@ def _working_set_bytes(node: Node, graph: IntegerGraph) -> int:
 def _step(node: Node, graph: IntegerGraph, rounding: AddRounding) -> Step:
     """The function that computes ``node`` from the codes of its inputs."""
     xs = [graph.tensors[name] for name in inputs_of(node)]
-    if isinstance(node, Linear) and node.y == graph.logits:
+    if isinstance(node, g.Linear) and node.y == graph.logits:
         return partial(_linear, _matrix(node, xs[0]), node.bias, _logits_scale(node, xs[0]), None)
     y = graph.tensors[node.y]
     x = xs[0]
     match node:
-        case Linear():
-            scale = arithmetic.multiplier(x.scale, node.weight_scale, y.scale)
+        case g.Linear():
+            scale = arithmetic.multiplier(x.scale, node.weight_scale, scale_y=y.scale)
             return partial(_linear, _matrix(node, x), node.bias, scale, y)
-        case Conv():
+        case g.Conv():
             return _conv_step(node, x, y)
-        case Add():
+        case g.Add():
             return _add_step(xs[0], xs[1], y, rounding)
-        case AddConstant():
+        case g.AddConstant():
             constant = arithmetic.constant_tensor(node.code, node.scale)
-            table = arithmetic.sum_table(x, constant, y, rounding=rounding)
+            table = arithmetic.sum_table(x, constant, y=y, rounding=rounding)
             return partial(_lookup, table[:, node.code + constant.zero_point], x.zero_point)
-        case Mul():
+        case g.Mul():
             return partial(arithmetic.product, x_a=xs[0], x_b=xs[1], y=y)
-        case Sigmoid():
+        case g.Sigmoid():
             return partial(_lookup, arithmetic.sigmoid_table(x, y), x.zero_point)
-        case Requantize() if x.scale != y.scale:
+        case g.Requantize() if x.scale != y.scale:
             return partial(_lookup, arithmetic.requantize_table(x, y), x.zero_point)
-        case Requantize() | Rescale():
+        case g.Requantize() | g.Rescale():
             return partial(_clamped, y)
-        case Concat():
-            return partial(_concat, [_step(Requantize("", t.name, node.y), graph, rounding) for t in xs])
-        case MaxPool():
+        case g.Concat():
+            parts = [g.Requantize(node.name, part.name, node.y) for part in xs]
+            return partial(_concat, [_step(part, graph, rounding) for part in parts])
+        case g.MaxPool():
             return partial(_max_pool, node, y)
-        case AveragePool():
+        case g.AveragePool():
             return partial(_average_pool, node, x, y)
-        case GlobalAveragePool():
+        case g.GlobalAveragePool():
             return partial(_global_average_pool, x, y)
-        case Subsample():
+        case g.Subsample():
             rows, columns_ = node.stride
             return lambda codes: _clamped(y, codes[:, :, ::rows, ::columns_])
-        case PadChannels():
+        case g.PadChannels():
             widths = ((node.before, node.after), (0, 0), (0, 0), (0, 0))
             return lambda codes: _clamped(y, np.pad(codes, widths))
-        case Flatten():
+        case g.Flatten():
             return lambda codes: _clamped(y, _flat(codes))
 
 
@@ -167,7 +164,7 @@ def _flat(codes: Float32) -> Float32:
 # -- weighted layers -------------------------------------------------------------------------------
 
 
-def _accumulator_type(node: Conv | Linear, x: Tensor) -> type[np.float32] | type[np.float64]:
+def accumulator_type(node: g.Conv | g.Linear, x: Tensor) -> type[np.float32] | type[np.float64]:
     """The narrower float type whose sums are exact for this layer, whatever the order.
 
     Every partial sum lies between the sum of the most negative and of the most positive products.
@@ -175,8 +172,8 @@ def _accumulator_type(node: Conv | Linear, x: Tensor) -> type[np.float32] | type
     rows = node.weight.reshape(len(node.weight), -1).astype(np.int64)
     up, down = np.maximum(rows, 0).sum(1), np.maximum(-rows, 0).sum(1)
     low, high = min(x.low, 0), max(x.high, 0)
-    most = np.maximum(up * high - down * low, down * high - up * low) + np.abs(node.bias.astype(np.int64))
-    bound = int(most.max(initial=0))
+    most = np.maximum(up * high - down * low, down * high - up * low)
+    bound = int((most + np.abs(node.bias.astype(np.int64))).max(initial=0))
     if bound >= 2**31:
         raise Unsupported(
             f"Layer {node.name!r} can overflow a 32-bit accumulator (bound {bound}).",
@@ -185,16 +182,20 @@ def _accumulator_type(node: Conv | Linear, x: Tensor) -> type[np.float32] | type
     return np.float32 if bound < 2**24 else np.float64
 
 
-def _matrix(node: Linear, x: Tensor) -> NDArray[np.floating]:
-    return node.weight.astype(_accumulator_type(node, x))
+def _exact(array: NDArray[np.generic], kind: type[np.float32] | type[np.float64]) -> Exact:
+    return array.astype(np.float32, copy=False) if kind is np.float32 else array.astype(np.float64)
 
 
-def _logits_scale(node: Linear, x: Tensor) -> Float32:
+def _matrix(node: g.Linear, x: Tensor) -> Exact:
+    return _exact(node.weight, accumulator_type(node, x))
+
+
+def _logits_scale(node: g.Linear, x: Tensor) -> Float32:
     return np.float32(x.scale) * node.weight_scale
 
 
 def _linear(
-    matrix: NDArray[np.floating],
+    matrix: Exact,
     bias: NDArray[np.int32],
     scale: Float32,
     y: Tensor | None,
@@ -208,16 +209,15 @@ def _linear(
     return result if y is None else arithmetic.clamp(np.rint(result, out=result), y)
 
 
-def _conv_step(node: Conv, x: Tensor, y: Tensor) -> Step:
-    kind = _accumulator_type(node, x)
+def _conv_step(node: g.Conv, x: Tensor, y: Tensor) -> Step:
+    kind = accumulator_type(node, x)
     depthwise = node.weight.shape[:2] == (node.groups, 1) and node.groups > 1
-    weight = node.weight.astype(kind)
-    bias = node.bias.astype(kind)[:, None, None, None]
-    scale = arithmetic.multiplier(x.scale, node.weight_scale, y.scale)[:, None, None, None]
+    weight, bias = _exact(node.weight, kind), _exact(node.bias, kind)[:, None, None, None]
+    scale = arithmetic.multiplier(x.scale, node.weight_scale, scale_y=y.scale)[:, None, None, None]
     multiply = _depthwise if depthwise else _grouped
 
     def step(codes: Float32) -> Float32:
-        total = multiply(node, weight, codes.astype(kind, copy=False))
+        total = multiply(node, weight, _exact(codes, kind))
         total += bias
         result = total.astype(np.float32, copy=False)
         result *= scale
@@ -226,29 +226,25 @@ def _conv_step(node: Conv, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def _grouped(
-    node: Conv, weight: NDArray[np.floating], codes: NDArray[np.floating]
-) -> NDArray[np.floating]:
+def _grouped(node: g.Conv, weight: Exact, codes: Exact) -> Exact:
     """Accumulators ``(O, N, Ho, Wo)`` by one matrix product a group."""
     out_channels = len(weight)
     cols, area = columns(
         codes, weight.shape[2:], stride=node.stride, padding=node.padding, dilation=node.dilation
     )
     cols = cols.reshape(node.groups, -1, cols.shape[-1])
-    total = np.matmul(weight.reshape(node.groups, out_channels // node.groups, -1), cols)
+    total: Exact = np.matmul(weight.reshape(node.groups, out_channels // node.groups, -1), cols)
     return total.reshape(out_channels, codes.shape[1], *area)
 
 
-def _depthwise(
-    node: Conv, weight: NDArray[np.floating], codes: NDArray[np.floating]
-) -> NDArray[np.floating]:
+def _depthwise(node: g.Conv, weight: Exact, codes: Exact) -> Exact:
     """Accumulators of one filter a channel, tap by tap."""
     views = taps(
         padded(codes, node.padding, fill=0), weight.shape[2:],
         stride=node.stride, dilation=node.dilation,
     )  # fmt: skip
     weights = weight.reshape(len(weight), -1).T[:, :, None, None, None]
-    total = views[0] * weights[0]
+    total: Exact = views[0] * weights[0]
     for view, factor in zip(views[1:], weights[1:], strict=True):
         total += view * factor
     return total
@@ -260,39 +256,41 @@ def _depthwise(
 def _add_step(a: Tensor, b: Tensor, y: Tensor, rounding: AddRounding) -> Step:
     if a.scale == b.scale == y.scale:
         return lambda left, right: arithmetic.clamp(left + right, y)
-    table = arithmetic.sum_table(a, b, y, rounding=rounding).reshape(-1)
+    table = arithmetic.sum_table(a, b, y=y, rounding=rounding).reshape(-1)
     offset = np.float32(256 * a.zero_point + b.zero_point)
     return lambda left, right: table.take((left * np.float32(256) + right + offset).astype(np.intp))
 
 
-def _max_pool(node: MaxPool, y: Tensor, codes: Float32) -> Float32:
+def _max_pool(node: g.MaxPool, y: Tensor, codes: Float32) -> Float32:
     views = taps(
         padded(codes, node.padding, fill=-np.inf), node.kernel, stride=node.stride, dilation=(1, 1)
     )
     best = views[0].copy()
     for view in views[1:]:
         np.maximum(best, view, out=best)
-    return arithmetic.clamp(best, y)
+    return arithmetic.clamp(best.astype(np.float32, copy=False), y)
 
 
-def _average_pool(node: AveragePool, x: Tensor, y: Tensor, codes: Float32) -> Float32:
+def _average_pool(node: g.AveragePool, x: Tensor, y: Tensor, codes: Float32) -> Float32:
     """float32 as onnxruntime: values are added in window order, divided, then quantized."""
-    values = codes * np.float32(x.scale)
-    windows = partial(taps, kernel=node.kernel, stride=node.stride, dilation=(1, 1))
-    total: Float32 | None = None
-    for view in windows(padded(values, node.padding, fill=0)):
-        total = view.copy() if total is None else total + view
-    assert total is not None
-    if node.count_include_pad:
-        count = np.float32(node.kernel[0] * node.kernel[1])
-    else:
-        ones = np.ones((1, 1, *codes.shape[2:]), np.float32)
-        count = np.sum(windows(padded(ones, node.padding, fill=0)), axis=0, dtype=np.float32)
+    total = _window_sum(node, codes * np.float32(x.scale))
+    fill = 1 if node.count_include_pad else 0
+    count = _window_sum(node, np.ones((1, 1, *codes.shape[2:]), np.float32), fill=fill)
     zero = np.float32(y.zero_point)
     return arithmetic.clamp(np.rint(total / count / np.float32(y.scale) + zero) - zero, y)
+
+
+def _window_sum(node: g.AveragePool, values: Float32, *, fill: float = 0) -> Float32:
+    first, *others = taps(
+        padded(values, node.padding, fill=fill), node.kernel, stride=node.stride, dilation=(1, 1)
+    )
+    total = first.astype(np.float32)
+    for view in others:
+        total += view
+    return total
 
 
 def _global_average_pool(x: Tensor, y: Tensor, codes: Float32) -> Float32:
     count = codes.shape[2] * codes.shape[3]
     total = codes.sum(axis=(2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
-    return arithmetic.clamp(np.rint(total * arithmetic.pooled_multiplier(x, y, count)), y)
+    return arithmetic.clamp(np.rint(total * arithmetic.pooled_multiplier(x, y, count=count)), y)

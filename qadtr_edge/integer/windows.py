@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+Array = NDArray[np.float32] | NDArray[np.float64]
 
 
 def padded(x: Array, padding: tuple[int, int, int, int], *, fill: float) -> Array:
@@ -47,10 +47,6 @@ def columns(
 ) -> tuple[Array, tuple[int, int]]:
     """im2col: ``(C*kh*kw, N*Ho*Wo)`` with channels outermost, and ``(Ho, Wo)``."""
     views = taps(padded(x, padding, fill=0), kernel, stride=stride, dilation=dilation)
-    channels, images, *area = views[0].shape
-    if len(views) == 1:
-        return np.ascontiguousarray(views[0]).reshape(channels, -1), (area[0], area[1])
-    out = np.empty((channels, len(views), images, *area), x.dtype)
-    for position, view in enumerate(views):
-        out[:, position] = view
-    return out.reshape(channels * len(views), -1), (area[0], area[1])
+    channels, _, height, width = views[0].shape
+    stacked: Array = np.stack(views, axis=1)
+    return stacked.reshape(channels * len(views), -1), (height, width)

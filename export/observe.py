@@ -1,0 +1,98 @@
+"""What onnxruntime really executes: one profiled run of a model file, and the facts it gives."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from qadtr_edge import files, provenance
+from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Pixels
+
+from . import gate, isa
+from .facts import Origin
+from .gate import Kernel
+from .onnx_file import INPUT
+from .session import X64_QUANT_PRECISION, explained, open_session, version
+
+Event = dict[str, object]
+
+_SUFFIX = "_kernel_time"
+
+
+def kernels(path: Path, images: Pixels, *, options: Mapping[str, Json]) -> list[Kernel]:
+    """The kernels that one call on ``images`` runs under ``options``, in execution order."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(
+            path.read_bytes(), options, path=path, profile=Path(folder) / "profile"
+        )
+        with explained(path):
+            session.run(None, {INPUT: images})
+        events: list[Event] = json.loads(Path(session.end_profiling()).read_text())
+    ran = [event for event in events if event.get("cat") == "Node"]
+    ran = [event for event in ran if str(event["name"]).endswith(_SUFFIX)]
+    return [_kernel(event) for event in sorted(ran, key=_started)]
+
+
+def facts(
+    path: Path, ran: list[Kernel], *, options: Mapping[str, Json], origin: Origin
+) -> EngineFacts:
+    """The facts of the model at ``path``, which ``ran`` these kernels here under ``options``."""
+    verdict = gate.weigh(ran, layers=origin.layers)
+    notes = [*verdict.notes, *origin.notes]
+    exact = options[X64_QUANT_PRECISION] == "1"
+    if origin.may_saturate and not exact and isa.may_saturate_here():
+        notes.append(
+            f"this CPU has no VNNI; products may saturate in {', '.join(origin.may_saturate)}; "
+            "x64_quant_precision=True makes them exact at half the speed"
+        )
+    return EngineFacts(
+        engine="ort",
+        runtime=version(),
+        bits=origin.bits,
+        precision=verdict.precision,
+        integer_kernels=verdict.integer_kernels,
+        float_layers=verdict.float_layers,
+        digest=files.digest(path),
+        options=options,
+        device=dict(provenance.device()),
+        notes=tuple(notes),
+    )
+
+
+def by_layer(ran: list[Kernel], *, origin: Origin, floats: tuple[str, ...]) -> list[Json]:
+    """What was asked of each layer and what ran for it, in the network's order."""
+    owned = [(gate.layer_of(kernel.name, origin.layers), kernel) for kernel in ran]
+    rows: list[Json] = []
+    for layer in origin.layers:
+        own = [kernel for name, kernel in owned if name == layer]
+        row: dict[str, Json] = {
+            "name": layer,
+            "requested": "float" if origin.bits == FLOAT_BITS else "integer",
+            "observed": "float" if layer in floats else "integer" if own else "folded away",
+            "kernels": [f"{kernel.operator} -> {', '.join(kernel.writes)}" for kernel in own],
+        }
+        rows.append(row)
+    return rows
+
+
+def _started(event: Event) -> int:
+    return cast(int, event["ts"])
+
+
+def _kernel(event: Event) -> Kernel:
+    args = cast(dict[str, object], event["args"])
+    return Kernel(
+        name=str(event["name"]).removesuffix(_SUFFIX),
+        operator=str(args["op_name"]),
+        reads=_types(args.get("input_type_shape")),
+        writes=_types(args.get("output_type_shape")),
+    )
+
+
+def _types(described: object) -> tuple[str, ...]:
+    """Element types of ``[{"uint8": [1, 3, 32, 32]}, {"float": []}]``."""
+    tensors = cast(list[dict[str, list[int]]], described or [])
+    return tuple(next(iter(tensor), "") for tensor in tensors)

@@ -1,0 +1,102 @@
+"""Opening onnxruntime sessions: every option set on purpose, every refusal made a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency
+from qadtr_edge.types import Json
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDER = "CPUExecutionProvider"
+X64_QUANT_PRECISION = "session.x64quantprecision"
+
+
+def options(*, threads: int, x64_quant_precision: bool = False) -> dict[str, Json]:
+    """Every option a session is opened with, by onnxruntime's own names.
+
+    - Level ALL: below EXTENDED, Q/DQ files run as float simulation; ALL adds the NHWC layout.
+    - Spinning keeps workers awake between the layers of a call; with one thread there are none.
+    - ``x64_quant_precision`` makes CPUs without VNNI accumulate exactly; elsewhere it costs 2x.
+    """
+    return {
+        "graph_optimization_level": "ORT_ENABLE_ALL",
+        "execution_mode": "ORT_SEQUENTIAL",
+        "intra_op_num_threads": threads,
+        "inter_op_num_threads": 1,
+        "session.intra_op.allow_spinning": "1" if threads > 1 else "0",
+        X64_QUANT_PRECISION: "1" if x64_quant_precision else "0",
+        "provider": PROVIDER,
+    }
+
+
+def open_session(
+    model: bytes, chosen: Mapping[str, Json], *, path: Path, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A session over the bytes of ``path``; with ``profile``, one that records what it executes.
+
+    Raises ``BadInput`` for bytes that are no model, ``EngineFailed`` for a model that onnxruntime
+    refuses.
+    """
+    ort = runtime()
+    made = ort.SessionOptions()
+    made.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, str(chosen["graph_optimization_level"])
+    )
+    made.execution_mode = getattr(ort.ExecutionMode, str(chosen["execution_mode"]))
+    made.intra_op_num_threads = chosen["intra_op_num_threads"]
+    made.inter_op_num_threads = chosen["inter_op_num_threads"]
+    made.log_severity_level = 4  # what fails is raised; a warning printed by C++ helps nobody
+    for name, value in chosen.items():
+        if name.startswith("session."):
+            made.add_session_config_entry(name, str(value))
+    if profile is not None:
+        made.enable_profiling = True
+        made.profile_file_prefix = str(profile)
+    with explained(path):
+        return ort.InferenceSession(model, made, providers=[PROVIDER])
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns onnxruntime's exceptions about the model at ``path`` into a sentence for the user."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    unreadable = (state.InvalidProtobuf, state.NoSuchFile, state.NoModel)
+    refused = (
+        state.InvalidGraph, state.NotImplemented, state.Fail, state.InvalidArgument,
+        state.RuntimeException, state.EPFail,
+    )  # fmt: skip
+    try:
+        yield
+    except unreadable as error:
+        raise BadInput(
+            f"{path} is not a readable ONNX model: it is damaged or incomplete.",
+            "Write it again with `qadtr-edge export`.",
+        ) from error
+    except refused as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise EngineFailed(
+            f"onnxruntime refuses {path}: {reason}",
+            "Write it again with `qadtr-edge export`, or check that its operators are supported.",
+        ) from error
+
+
+def version() -> str:
+    """The runtime that answers: package and version."""
+    return f"onnxruntime {runtime().__version__}"
+
+
+def runtime() -> ModuleType:
+    """The onnxruntime package. Raises ``MissingDependency`` where it is not installed."""
+    try:
+        return import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingDependency("onnxruntime", "ort", purpose="The engine ort") from error
