@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from source import ROOT
 
 SMOKE = {  # what makes a documented command small enough for a test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
+
 from source import Module, module_id, modules
 
 LAYERS = (  # lowest first; a module imports from its own layer or a lower one

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from source import modules
 from test_guard_layers import HEAVY, torch_free
 

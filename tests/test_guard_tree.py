@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from source import HOMES, ROOT
 
 LEFT_BEHIND = re.compile(

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from source import HOMES, ROOT, modules
 from test_guard_layers import torch_free
 

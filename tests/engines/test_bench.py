@@ -1,0 +1,86 @@
+"""``bench`` on a real engine, at tiny size: its contract and its gate, never a speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+import handmade
+from qadtr_edge import files, registry, runs, timing
+from qadtr_edge.cli.bench import bench
+from qadtr_edge.errors import BadInput
+from qadtr_edge.integer import graph_file
+
+pytestmark = pytest.mark.needs("ort")
+
+CONTRACT = {
+    "engine", "bits", "batch", "p50_ms", "p90_ms", "p99_ms", "images_per_s", "cov", "stable"
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Run:
+    """A run with two widths of a small network, and a plan that is over in milliseconds."""
+    short = timing.Plan("quick", windows=2, window_s=0.001, warmup_s=0.001)
+    monkeypatch.setattr(timing, "QUICK", short)
+    made = runs.new_run(tmp_path)
+    build = registry.resolve("builder", "ort")
+    assert callable(build)
+    for bits in (8, 4):
+        graph = handmade.residual(bits=bits)
+        graph_file.save(graph, made.graph(bits))
+        build(graph, made.engine("ort", bits))
+    return made
+
+
+def test_the_answer_keeps_its_names_and_the_file_keeps_the_samples(
+    run: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench(run=run.folder, batch="1,3", json=True)
+    answer = json.loads(capsys.readouterr().out)
+    assert [(row["bits"], row["batch"]) for row in answer["results"]] == [
+        (8, 1), (4, 1), (8, 3), (4, 3),
+    ]  # fmt: skip
+    assert all(set(row) >= CONTRACT for row in answer["results"])
+    assert set(answer["loop_cost_p50_ms"]) == {"1", "3"}
+    assert "windows_us" not in answer["results"][0]
+    kept = json.loads(run.bench.read_text())["results"]
+    assert [len(row["windows_us"]) for row in kept] == [2] * 4
+    assert sum(map(len, kept[0]["windows_us"])) == kept[0]["calls"]
+    artefact = run.engine("ort", 8) / "model.onnx"
+    assert kept[0]["engine_digest"] == files.digest(artefact)
+    assert "bench" in json.loads(run.manifest.read_text())["stages"]
+
+
+def test_without_a_float_model_no_ratio_is_invented(
+    run: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench(run=run.folder, batch="1")
+    assert json.loads(run.bench.read_text())["results"][0]["speedup_vs_fp32"] is None
+    assert "not run" in capsys.readouterr().out
+
+
+def test_a_p99_above_the_limit_exits_1(run: runs.Run) -> None:
+    with pytest.raises(typer.Exit) as caught:
+        bench(run=run.folder, batch="1", max_p99_ms=1e-9)
+    assert caught.value.exit_code == 1
+    bench(run=run.folder, batch="1", max_p99_ms=1e9)
+
+
+@pytest.mark.parametrize("batch", ["0", "", "one", "1;2", "-1"])
+def test_a_strange_batch_is_refused(run: runs.Run, batch: str) -> None:
+    with pytest.raises(BadInput, match="--batch"):
+        bench(run=run.folder, batch=batch)
+
+
+def test_a_width_that_was_not_exported_is_answered_with_the_command(run: runs.Run) -> None:
+    with pytest.raises(BadInput, match="qadtr-edge export"):
+        bench(run=run.folder, bits="2")
+
+
+def test_a_run_without_engines_is_answered_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="qadtr-edge export"):
+        bench(run=runs.new_run(tmp_path).folder)
