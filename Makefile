@@ -9,7 +9,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
-REQUIRE ?= ort
+REQUIRE ?= ort,torch
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -18,7 +18,7 @@ from pathlib import Path
 from .errors import BadInput
 from .types import Json
 
-_REMEDIES = {
+REMEDIES = {  # what the operating system may refuse -> what the user can do about it
     errno.ENOSPC: "Free some space on that disk, then run the same command again: it resumes.",
     errno.EDQUOT: "Free some of your disk quota, then run the same command again: it resumes.",
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f), then run the command again.",
@@ -37,10 +37,10 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        if error.errno not in REMEDIES:
             raise
         reason = os.strerror(error.errno)
-        raise BadInput(f"Cannot write {path}: {reason}.", _REMEDIES[error.errno]) from error
+        raise BadInput(f"Cannot write {path}: {reason}.", REMEDIES[error.errno]) from error
 
 
 @contextmanager

@@ -81,7 +81,10 @@ def device() -> dict[str, Json]:
 
 @lru_cache(maxsize=1)
 def cpu_name() -> str:
-    """The CPU's marketing name where the system tells it, else its architecture."""
+    """The board's or CPU's name where the system tells it, else its architecture."""
+    board = Path("/proc/device-tree/model")
+    if board.is_file():
+        return board.read_text(errors="replace").rstrip("\0\n")
     for key in ("model name", "Model", "Hardware"):
         if value := _cpuinfo().get(key):
             return value

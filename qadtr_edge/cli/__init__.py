@@ -15,7 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from .. import console
-from ..errors import MissingDependency, QadtrError
+from ..errors import BadInput, MissingDependency, QadtrError
+from ..files import REMEDIES
 
 OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -72,7 +73,14 @@ def main() -> None:
         if package not in EXTRAS:
             _bug()
         _tell(MissingDependency(package, EXTRAS[package], purpose="This command"))
-    except KeyboardInterrupt:
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            _bug()
+        name = error.filename or "a file"
+        _tell(BadInput(f"The system refused {name}: {error.strerror}.", REMEDIES[error.errno]))
+    except (KeyboardInterrupt, SystemExit) as end:  # Typer makes an exit of most interrupts
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         console.say("Interrupted. Run the same command again to go on.")
         sys.exit(INTERRUPTED)
     except Exception:  # noqa: BLE001  (the outermost frame: what arrives here is a bug)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_a_missing_module_of_our_own_is_a_bug(monkeypatch: pytest.MonkeyPatch) -
     assert main(monkeypatch, raising=error) == 70
 
 
+def test_a_full_disk_is_two_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results.jsonl")
+    assert main(monkeypatch, raising=error) == 2
+    assert capsys.readouterr().err.startswith("Error: The system refused results.jsonl: No space")
+
+
+def test_another_refusal_of_the_system_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(monkeypatch, raising=OSError(errno.EBADF, "Bad file descriptor")) == 70
+
+
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(monkeypatch, raising=KeyboardInterrupt()) == 130
 
@@ -82,14 +95,18 @@ def test_a_mistyped_word_is_answered_with_the_nearest(
     assert near in capsys.readouterr().err
 
 
-def test_an_interrupted_process_exits_130(tmp_path: Path) -> None:
+def test_an_interrupted_verb_exits_130_and_says_how_to_go_on() -> None:
     code = (
-        "import os, signal, qadtr_edge.cli as cli\n"
-        "cli.app = lambda prog_name: os.kill(os.getpid(), signal.SIGINT)\n"
-        "cli.main()"
+        "import os, signal, sys, time, qadtr_edge.cli as cli\n"
+        "@cli.app.command()\n"
+        "def hang():\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "sys.argv = ['qadtr-edge', 'hang']; cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 130
+    assert "again to go on" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
