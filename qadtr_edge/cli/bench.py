@@ -159,7 +159,7 @@ def _measure(
 
 def _any_graph(run: Run) -> IntegerGraph:
     """A graph of the run, for the shape of its images: it is the same at every width."""
-    for path in sorted(run.graphs.glob("*.npz")):
+    for path in sorted(run.graphs.glob("w*a*.npz")):
         return graph_file.load(path)
     raise BadInput(
         f"{run.folder} holds no integer graph.", f"Make it: qadtr-edge export --run {run.folder}."
