@@ -1,0 +1,68 @@
+"""Float weights a user already has: safetensors, or torch files read without executing them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from .layers import PixelInput
+
+IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Channel mean and deviation of most public checkpoints, the CIFAR-10 ResNets included."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from ``.safetensors`` or a torch file (``weights_only=True``).
+
+    A nested ``state_dict`` or ``model`` entry is opened, ``module.`` prefixes are dropped.
+    Raises ``BadInput`` for a missing, damaged or pickled-code file.
+    """
+    if not path.is_file():
+        raise BadInput(f"There is no weights file {path}.", "Give the path of an existing file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found: object = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise many kinds for a damaged file
+        raise BadInput(
+            f"The weights file {path} cannot be read: {str(error).splitlines()[0]}.",
+            "Give a safetensors file, or a torch file that holds tensors only.",
+        ) from error
+    for name in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(name), dict):
+            found = found[name]
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds no named tensors.", "Save the model's state_dict.")
+    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Copy the weights in ``path`` into ``model``; every tensor must be there with its shape."""
+    found = read_weights(path)
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in found and "num_batches" not in name]
+    if missing:
+        raise BadInput(
+            f"{path} lacks {len(missing)} of the model's tensors, {missing[0]!r} first.",
+            "Choose the --model these weights were made for.",
+        )
+    for name, tensor in wanted.items():
+        if name in found and found[name].shape != tensor.shape:
+            raise BadInput(
+                f"{path}: {name!r} has shape {tuple(found[name].shape)}, "
+                f"the model wants {tuple(tensor.shape)}.",
+                "Choose the --model and number of classes these weights were made for.",
+            )
+    model.load_state_dict({name: found[name] for name in wanted if name in found}, strict=False)
+
+
+def public_pixels() -> PixelInput:
+    """The normalisation public checkpoints expect (mean and deviation of ImageNet)."""
+    return PixelInput(*IMAGENET_PIXELS)
