@@ -50,8 +50,8 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} cannot be read as an .npz file: {error}.", _REMEDY) from error
 

@@ -58,8 +58,7 @@ def read_batch(content: bytes) -> tuple[Pixels, Labels]:
         value = _interpret(content)
         if not isinstance(value, dict):
             raise NotABatch("its content is no dictionary")
-        batch = {_text(key): entry for key, entry in value.items()}
-        images, labels = _array(batch["data"]), batch["labels"]
+        images, labels = _array(value["data"]), value["labels"]
     except KeyError as error:
         raise NotABatch(f"it has no entry {error}") from error
     except (ValueError, IndexError, TypeError) as error:
@@ -132,7 +131,8 @@ def _fill(kind: str, stack: list[object]) -> None:
     if count == 1 and isinstance(holder, list):
         holder.extend(items)
     elif count == 2 and isinstance(holder, dict):
-        holder.update(zip(items[::2], items[1::2], strict=True))
+        keys = [_text(key) for key in items[::2]]
+        holder.update(zip(keys, items[1::2], strict=True))
     else:
         raise NotABatch(f"it has {kind} without a container")
 

@@ -8,6 +8,7 @@ others are absent. Ids are official positions: 0 to 49,999 train, 50,000 to 59,9
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import BadInput
 from ..streams import uniform
-from .cifar10_files import BATCH, Found, Half, find, read
+from .cifar10_files import BINARY, Found, Half, find, read
 from .dataset import (
     Dataset,
     cache_root,
@@ -25,12 +26,15 @@ from .dataset import (
     require_images,
     require_size,
 )
+from .download import fetch, md5_of
 
 NAME = "cifar10"
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 FIRST_TEST_ID = 50_000
+_TEST = 10_000
+URL = f"https://www.cs.toronto.edu/~kriz/{BINARY.file}"
 _CALIBRATION, _CRAFT = 1_000, 5_000
 
 
@@ -72,10 +76,34 @@ def locate(root: str | Path | None) -> Found | None:
     return find(data_root(root) or cache_root())
 
 
+def obtain(root: str | Path | None, *, progress: Callable[[int], None], url: str = URL) -> Found:
+    """CIFAR-10 on this disk, downloaded from ``url`` if it was not there, and checked.
+
+    An archive is compared with the published MD5; whatever was found is read from end to end.
+    ``progress`` is told the bytes that arrive. Raises ``BadInput`` when a check fails.
+    """
+    found = locate(root)
+    if found is None:
+        path = (data_root(root) or cache_root()) / NAME / BINARY.file
+        fetch(url, path, size_bytes=BINARY.size_bytes, md5=BINARY.md5, progress=progress)
+        found = Found("archive", path, BINARY)
+    if found.layout == "archive" and found.official is not None:
+        md5 = md5_of(found.path)
+        if md5 != found.official.md5:
+            raise BadInput(
+                f"{found.path} has {found.path.stat().st_size:,} bytes and MD5 {md5}; the official "
+                f"archive has {found.official.size_bytes:,} and {found.official.md5}.",
+                "Delete it and run the same command again.",
+            )
+    read(found, "train")
+    read(found, "test")
+    return found
+
+
 def split_positions(split: str) -> NDArray[np.int64]:
     """Positions of a split within its official half, in the order of their hash."""
     if split == "test":
-        return _shuffled(FIRST_TEST_ID, BATCH)
+        return _shuffled(FIRST_TEST_ID, _TEST)
     order = _shuffled(0, FIRST_TEST_ID)
     cuts = {
         "calibration": order[:_CALIBRATION],

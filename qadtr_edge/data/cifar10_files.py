@@ -180,7 +180,7 @@ def sheet_labels(folder: Path) -> dict[str, Labels]:
     """Labels of every official position by half, ``ABSENT`` where there is no image."""
     path = folder / SHEET_LABELS
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             labels = {half: arrays[f"{half}_labels"].astype(np.int64) for half in ("train", "test")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} cannot be read: {error}.", _REMEDY) from error

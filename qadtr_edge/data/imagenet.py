@@ -59,11 +59,11 @@ def load(
     folder = locate(root)
     if folder is None:
         raise BadInput(f"ImageNet is not in {data_root(root) or cache_root()}.", _REMEDY)
-    entries = [replace(e, part="val") if e.part == WHOLE else e for e in listed(folder)]
+    images = entries(folder)
     classes = official_classes(folder)
     return assembled(
-        folder, split, entries=entries, labels=_labels(folder, entries, classes=classes),
-        class_names=_names(entries, classes), name=NAME, limit=limit,
+        folder, split, entries=images, labels=_labels(folder, images, classes=classes),
+        class_names=_names(images, classes), name=NAME, limit=limit,
         image_size=image_size or SIZE_PX, flip_allowed=True,
     )  # fmt: skip
 
@@ -77,6 +77,11 @@ def locate(root: str | Path | None) -> Path | None:
         if folder.is_dir() and any(re.fullmatch(r"n\d{8}", path.name) for path in folder.iterdir()):
             return folder
     return None
+
+
+def entries(folder: Path) -> tuple[Entry, ...]:
+    """The images of ``folder``; those that name no part are held out."""
+    return tuple(replace(e, part="val") if e.part == WHOLE else e for e in listed(folder))
 
 
 def official_classes(folder: Path) -> tuple[Class, ...]:
@@ -97,9 +102,9 @@ def official_classes(folder: Path) -> tuple[Class, ...]:
         ) from error
 
 
-def _labels(folder: Path, entries: Sequence[Entry], *, classes: Sequence[Class]) -> Labels:
+def _labels(folder: Path, images: Sequence[Entry], *, classes: Sequence[Class]) -> Labels:
     number = {row.wnid: row.index for row in classes}
-    wnids = sorted({entry.label for entry in entries if isinstance(entry.label, str)})
+    wnids = sorted({entry.label for entry in images if isinstance(entry.label, str)})
     if not classes and len(wnids) == CLASSES:
         number = {wnid: index for index, wnid in enumerate(wnids)}
     for wnid in wnids:
@@ -110,14 +115,14 @@ def _labels(folder: Path, entries: Sequence[Entry], *, classes: Sequence[Class])
                 f"Put {_TABLE} with the columns class_index, wnid and class_name beside it.",
             )
     labels = np.array(
-        [number[e.label] if isinstance(e.label, str) else e.label for e in entries], dtype=np.int64
+        [number[e.label] if isinstance(e.label, str) else e.label for e in images], dtype=np.int64
     )
     if labels.max() >= CLASSES:
         raise BadInput(f"{folder} has the label {labels.max()}; ImageNet has 0 to 999.", _REMEDY)
     return labels
 
 
-def _names(entries: Sequence[Entry], classes: Sequence[Class]) -> tuple[str, ...]:
-    named = {entry.label: entry.class_name for entry in entries if isinstance(entry.label, int)}
+def _names(images: Sequence[Entry], classes: Sequence[Class]) -> tuple[str, ...]:
+    named = {entry.label: entry.class_name for entry in images if isinstance(entry.label, int)}
     named.update({row.index: row.name for row in classes})
     return tuple(named.get(index, f"class {index}") for index in range(CLASSES))

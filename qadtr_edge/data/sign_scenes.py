@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..streams import generator, uniform
+from ..streams import uniform
 from ..types import Pixels
 from .sign_faces import CELLS, EXTENT, FACES, fields
 
@@ -239,9 +239,9 @@ _GRAIN = 1 << 18
 @cache
 def _grain() -> Floats:
     """Sensor noise, about normal with deviation 1: sums of four uniforms (Irwin-Hall)."""
-    raw = generator(_SEED, "signs/grain").integers(0, 1 << 16, size=(4, _GRAIN), dtype=np.int64)
-    total = (raw[0] + raw[1] + raw[2] + raw[3]).astype(np.float32) / (1 << 16)
-    normal: Floats = (total - 2) * 3.0**0.5
+    drawn = uniform(_SEED, "signs/grain", indices=np.arange(_GRAIN), draws=4)
+    total = drawn[:, 0] + drawn[:, 1] + drawn[:, 2] + drawn[:, 3]
+    normal: Floats = ((total - 2) * 3.0**0.5).astype(np.float32)
     return normal
 
 
