@@ -12,6 +12,7 @@ from qadtr_edge.types import EngineFacts, Json
 
 FILE = "facts.json"
 SCHEMA = 1
+PORTABLE_DIGEST = "portable_digest"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Record:
     facts: EngineFacts
     origin: Origin
     more: dict[str, Json]
+
+    @property
+    def digests(self) -> tuple[Json, ...]:
+        """Of the files this record describes: the one whose facts it holds, and the portable one."""
+        return (self.facts.digest, self.more.get(PORTABLE_DIGEST))
 
 
 def write(folder: Path, record: Record) -> None:

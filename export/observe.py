@@ -22,12 +22,16 @@ Event = dict[str, object]
 _SUFFIX = "_kernel_time"
 
 
-def kernels(path: Path, images: Pixels, *, options: Mapping[str, Json]) -> list[Kernel]:
-    """The kernels that one call on ``images`` runs under ``options``, in execution order."""
+def kernels(
+    path: Path, images: Pixels, *, options: Mapping[str, Json], content: bytes | None = None
+) -> list[Kernel]:
+    """The kernels that one call on ``images`` runs under ``options``, in execution order.
+
+    ``content``: the bytes to run in place of those in ``path``.
+    """
+    model = path.read_bytes() if content is None else content
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(
-            path.read_bytes(), options, path=path, profile=Path(folder) / "profile"
-        )
+        session = open_session(model, options, path=path, profile=Path(folder) / "profile")
         with explained(path):
             session.run(None, {INPUT: images})
         events: list[Event] = json.loads(Path(session.end_profiling()).read_text())

@@ -21,7 +21,7 @@ from . import facts as facts_file
 from . import isa, observe
 from . import session as sessions
 from .dialects import ORT, PORTABLE
-from .facts import Origin, Record
+from .facts import PORTABLE_DIGEST, Origin, Record
 from .onnx_file import INPUT, OUTPUT, PROPERTY_BITS, save
 from .operators import OperatorForm
 from .qdq import PortableForm
@@ -50,7 +50,7 @@ def build(graph: IntegerGraph, folder: Path, *, threads: int = 1) -> EngineFacts
         origin,
         threads=threads,
         image=graph.tensors[graph.input].shape,
-        more={"graph_digest": digest, "portable_digest": files.digest(folder / QDQ_MODEL)},
+        more={"graph_digest": digest, PORTABLE_DIGEST: files.digest(folder / QDQ_MODEL)},
     )
 
 
@@ -147,10 +147,10 @@ class OrtEngine:
 
     def _observed(self) -> EngineFacts:
         recorded = facts_file.read(self.path.parent)
-        if recorded is not None and recorded.facts.digest == self._digest:
+        if recorded is not None and self._digest in recorded.digests:
             origin, known = recorded.origin, recorded.facts
-            here = (sessions.version(), self._options, dict(provenance.device()))
-            if (known.runtime, known.options, known.device) == here:
+            here = (self._digest, sessions.version(), self._options, dict(provenance.device()))
+            if (known.digest, known.runtime, known.options, known.device) == here:
                 return known
         else:
             origin = _stranger(recorded, self._properties)

@@ -37,6 +37,7 @@ class Builder:
         self.nodes: list[Node] = []
         image = Tensor("images", (3, size, size), 2.0**-7, -128, 127, 128)
         self.tensors = {"images": image}
+        self.rms = {"images": 0.58}  # rough size of the real values, to choose scales that fit
 
     def scale(self, value: float) -> float:
         """``value`` as a float32, or the nearest power of two in the strict profile."""
@@ -64,15 +65,21 @@ class Builder:
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
         top = 2 ** (bits - 1) - 1
         codes = self.rng.integers(-top, top + 1, shape).astype(np.int8)
-        scales = self.rng.uniform(0.5, 1.5, shape[0]) * 0.5 / max(top, 1) / np.sqrt(codes[0].size)
+        scales = self.rng.uniform(1.0, 3.0, shape[0]) / max(top, 1) / np.sqrt(codes[0].size)
         scales = np.array([self.scale(s) for s in scales], np.float32)
-        bias = self.rng.integers(-40 * top, 40 * top + 1, shape[0]).astype(np.int32)
+        bias = self.rng.integers(-20 * top, 20 * top + 1, shape[0]).astype(np.int32)
         return codes, scales, bias
 
-    def out_scale(self, x: Tensor, bits: int | None = None) -> float:
-        """A scale at which the layer after ``x`` uses its codes and also saturates now and then."""
-        spread = x.scale * (x.high - x.low) * self.rng.uniform(0.15, 0.3)
-        return self.scale(spread / 2 ** ((bits or self.bits) - 1))
+    def fitting(self, rms: float, kind: Range, bits: int | None = None) -> float:
+        """A scale at which values of this size use most codes and saturate now and then."""
+        bits = bits or self.bits
+        is_wide = kind == "relu" and self.spec.activations == "unsigned"
+        return self.scale(rms * self.rng.uniform(1.8, 2.6) / 2 ** (bits - (0 if is_wide else 1)))
+
+    def product_rms(self, x: str, weight: NDArray[np.int8], scale: NDArray[np.float32]) -> float:
+        """Size of a weighted layer's results before ReLU."""
+        real = weight.reshape(len(weight), -1) * scale[:, None]
+        return self.rms[x] * float(np.sqrt((real**2).sum(1).mean()))
 
     def conv(
         self, x: str, channels: int, *, name: str, kernel: int = 3, stride: int = 1,
@@ -86,9 +93,11 @@ class Builder:
         weight, weight_scale, bias = self.weights(
             (channels, depth // groups, kernel, kernel), weight_bits or self.bits
         )
+        rms = self.product_rms(x, weight, weight_scale)
         y = self.tensor(
-            f"{name}.out", (channels, *out), scale or self.out_scale(source, bits), kind, bits
+            f"{name}.out", (channels, *out), scale or self.fitting(rms, kind, bits), kind, bits
         )
+        self.rms[y.name] = rms if kind == "signed" else rms / 2**0.5
         self.nodes.append(
             g.Conv(name, x, y.name, weight, weight_scale, bias, (stride, stride), (pad,) * 4,
                  (dilation, dilation), groups)
@@ -98,13 +107,16 @@ class Builder:
     def linear(self, x: str, features: int, *, name: str, kind: Range = "relu") -> str:
         source = self.tensors[x]
         weight, weight_scale, bias = self.weights((features, *source.shape), self.bits)
-        y = self.tensor(f"{name}.out", (features,), self.out_scale(source), kind)
+        rms = self.product_rms(x, weight, weight_scale)
+        y = self.tensor(f"{name}.out", (features,), self.fitting(rms, kind), kind)
+        self.rms[y.name] = rms if kind == "signed" else rms / 2**0.5
         self.nodes.append(g.Linear(name, x, y.name, weight, weight_scale, bias))
         return y.name
 
     def node(self, made: Node, shape: tuple[int, ...], like: str, **changes: float | int) -> str:
         """Appends ``made``; its output is described as ``like``, with ``changes``."""
         self.tensors[made.y] = replace(self.tensors[like], name=made.y, shape=shape, **changes)
+        self.rms[made.y] = self.rms[like]
         self.nodes.append(made)
         return made.y
 
@@ -226,7 +238,7 @@ def swish(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False
     relu = b.node(g.Requantize("relu", below, "relu"), source.shape, below, low=0)
     x = b.node(
         g.Concat("join", (silu, below, relu), "joined"), (24, *source.shape[1:]), below,
-        scale=b.scale(0.03), low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1,
+        scale=b.fitting(0.5, "signed"), low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1,
     )  # fmt: skip
     x = b.conv(x, 12, name="head", stride=2)
     return b.finish(x)
@@ -236,15 +248,16 @@ def join(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False)
     """A concatenation of equal scales, and pooling with padding."""
     b = Builder(bits=bits, size=size, seed=seed, unsigned=unsigned)
     x = b.conv("images", 8, name="stem", weight_bits=7)
-    left = b.conv(x, 4, name="left", kernel=1, kind="signed", scale=b.scale(0.03))
-    right = b.conv(x, 8, name="right", kind="signed", scale=b.scale(0.03))
+    shared = b.fitting(2 * b.rms[x], "signed")
+    left = b.conv(x, 4, name="left", kernel=1, kind="signed", scale=shared)
+    right = b.conv(x, 8, name="right", kind="signed", scale=shared)
     shape = (12, size, size)
     x = b.node(g.Concat("join", (left, right), "joined"), shape, left)
     half = (12, size // 2, size // 2)
     x = b.node(g.MaxPool("pool", x, "half", (3, 3), (2, 2), (1, 1, 1, 1)), half, x)
     x = b.node(
         g.AveragePool("mean", x, "mean.out", (3, 3), (1, 1), (1, 1, 1, 1)), half, x,
-        scale=b.scale(0.02),
+        scale=b.scale(shared * 0.7),
     )  # fmt: skip
     return b.finish(x)
 

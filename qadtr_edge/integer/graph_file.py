@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,10 @@ SCHEMA = 1
 Arrays = dict[str, NDArray[np.generic]]
 Fields = dict[str, object]
 
+_UNREADABLE = (
+    ValueError, KeyError, EOFError, OSError, TypeError, AttributeError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 _REMEDY = "Write it again with `qadtr-edge export`."
 
 
@@ -38,13 +43,13 @@ def save(graph: IntegerGraph, path: Path | str) -> None:
 def load(path: Path | str) -> IntegerGraph:
     """The graph at ``path``. ``BadInput`` when it is missing, damaged or of a newer schema."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
         schema = int(header["schema"])
     except FileNotFoundError:
         raise BadInput(f"There is no integer graph at {path}.", _REMEDY) from None
-    except (ValueError, KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise BadInput(f"{path} is not a readable integer graph ({error}).", _REMEDY) from error
     if schema > SCHEMA:
         raise BadInput(

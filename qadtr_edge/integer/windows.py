@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,5 +50,5 @@ def columns(
     """im2col: ``(C*kh*kw, N*Ho*Wo)`` with channels outermost, and ``(Ho, Wo)``."""
     views = taps(padded(x, padding, fill=0), kernel, stride=stride, dilation=dilation)
     channels, _, height, width = views[0].shape
-    stacked: Array = np.stack(views, axis=1)
+    stacked = cast(Array, np.stack(views, axis=1))
     return stacked.reshape(channels * len(views), -1), (height, width)

@@ -1,0 +1,104 @@
+"""The float model as ONNX: what the integer engines' accuracy and speed are measured against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from qadtr_edge.integer import float_graph as f
+from qadtr_edge.integer import graph as g
+from qadtr_edge.types import FLOAT_BITS, EngineFacts
+
+from .dialects import ORT
+from .facts import Origin
+from .onnx_file import INPUT, OUTPUT, PROPERTY_BITS, Attribute, Writer, save
+from .ort import MODEL, record
+from .spelling import window
+
+
+def build_float(graph: f.FloatGraph, folder: Path, *, threads: int = 1) -> EngineFacts:
+    """Writes the float ``model.onnx`` and its ``facts.json``; returns the facts of a run."""
+    writer = Writer()
+    _write_input(writer, graph)
+    for node in graph.nodes:
+        _write(writer, node, graph)
+    model = writer.model(
+        size=graph.image[1:],
+        classes=graph.classes,
+        opset=ORT.opset,
+        properties={PROPERTY_BITS: str(FLOAT_BITS)},
+    )
+    save(model, folder / MODEL)
+    names = tuple(node.name for node in graph.nodes)
+    origin = Origin(layers=names, bits=FLOAT_BITS, notes=graph.notes)
+    return record(folder, origin, threads=threads, image=graph.image, more={})
+
+
+def _write_input(writer: Writer, graph: f.FloatGraph) -> None:
+    """``(pixel - 128) * scale`` in float32."""
+    zero = writer.constant(f"{INPUT}/zero_point", 128, kind=np.float32)
+    scale = writer.constant(f"{INPUT}/scale", graph.input_scale, kind=np.float32)
+    cast, centred = f"{INPUT}/cast", f"{INPUT}/centred"
+    writer.node("Cast", [INPUT], output=cast, name=cast, attributes={"to": 1})
+    writer.node("Sub", [cast, zero], output=centred, name=centred)
+    writer.node("Mul", [centred, scale], output=f"{INPUT}/real", name=f"{INPUT}/real")
+
+
+def _write(writer: Writer, node: f.FloatNode, graph: f.FloatGraph) -> None:
+    kind, constants, attributes = _spelled(writer, node)
+    inputs = [f"{INPUT}/real" if name == graph.input else name for name in _inputs(node)]
+    output = OUTPUT if node.y == graph.logits else node.y
+    writer.node(kind, [*inputs, *constants], output=output, name=node.name, attributes=attributes)
+
+
+def _inputs(node: f.FloatNode) -> tuple[str, ...]:
+    if isinstance(node, f.FloatConv | f.FloatLinear | f.Clip | f.HardSwish):
+        return (node.x,)
+    return g.inputs_of(node)
+
+
+def _spelled(writer: Writer, node: f.FloatNode) -> tuple[str, list[str], dict[str, Attribute]]:
+    """Operator, constant inputs behind the activations, attributes."""
+    own = _Constants(writer, node.name)
+    match node:
+        case f.FloatConv():
+            attributes: dict[str, Attribute] = {
+                "kernel_shape": node.weight.shape[2:],
+                "strides": node.stride,
+                "pads": node.padding,
+                "dilations": node.dilation,
+                "group": node.groups,
+            }
+            return "Conv", [own("weight", node.weight), own("bias", node.bias)], attributes
+        case f.FloatLinear():
+            constants = [own("weight", node.weight), own("bias", node.bias)]
+            return "Gemm", constants, {"transB": 1}
+        case f.Clip(low=0.0, high=None):
+            return "Relu", [], {}
+        case f.Clip():
+            high = np.inf if node.high is None else node.high
+            return "Clip", [own("low", np.float32(node.low)), own("high", np.float32(high))], {}
+        case g.MaxPool() | g.AveragePool():
+            return type(node).__name__, [], window(node)
+        case g.Concat() | g.Flatten():
+            return type(node).__name__, [], {"axis": 1}
+        case g.Subsample():
+            far = np.iinfo(np.int64).max
+            bounds = {"starts": (0, 0), "ends": (far, far), "axes": (2, 3), "steps": node.stride}
+            return "Slice", [own(k, np.array(v, np.int64)) for k, v in bounds.items()], {}
+        case g.PadChannels():
+            around = np.array([0, node.before, 0, 0, 0, node.after, 0, 0], np.int64)
+            return "Pad", [own("pads", around)], {}
+        case f.HardSwish() | g.Add() | g.Mul() | g.Sigmoid() | g.GlobalAveragePool():
+            return type(node).__name__, [], {}
+
+
+class _Constants:
+    """Names a node's constants as they are written."""
+
+    def __init__(self, writer: Writer, node: str) -> None:
+        self.writer, self.node = writer, node
+
+    def __call__(self, field: str, value: np.typing.NDArray[np.generic] | np.float32) -> str:
+        return self.writer.constant(f"{self.node}/{field}", value, kind=value.dtype)

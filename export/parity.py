@@ -1,0 +1,158 @@
+"""Engine against judge: how many logits differ, and in which layer they first do.
+
+All logits of all images are compared, in batches, in constant memory. Layers are compared on a
+few images: those whose logits differ. To see a layer, its tensor is made one more output of the
+ONNX file; the kernels that run are checked to be the same as without.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qadtr_edge.integer.graph import AddRounding, IntegerGraph
+from qadtr_edge.integer.judge import Judge
+from qadtr_edge.types import Engine, Json, Pixels
+
+from . import session as sessions
+from .gate import Kernel
+from .observe import kernels
+from .onnx_file import INPUT, OUTPUT
+
+BATCH = 64
+TRACED_IMAGES = 8
+
+Codes = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """How the codes of one layer's output (or the logits) differ over the traced images."""
+
+    layer: str
+    elements: int
+    mismatches: int
+    max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Counts over all images; ``layers`` in execution order, empty when nothing was traced.
+
+    ``first_divergent_layer`` is null when every logit is equal, or when no trace was asked for.
+    """
+
+    images: int
+    logits_compared: int
+    logit_mismatches: int
+    max_abs_diff: float
+    argmax_mismatches: int
+    first_divergent_layer: str | None = None
+    layers: tuple[LayerParity, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def native_rounding() -> AddRounding:
+    """How onnxruntime rounds an untied sum on this machine."""
+    return "aarch64" if platform.machine() in {"aarch64", "arm64"} else "x86"
+
+
+def compare(
+    graph: IntegerGraph,
+    engine: Engine,
+    *,
+    images: Pixels,
+    model: Path | None = None,
+    add: AddRounding | None = None,
+    trace: bool = False,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> Parity:
+    """Compares ``engine`` with the judge on ``images`` (N, 3, H, W) uint8, bit for bit.
+
+    With ``model``, the file the engine runs, layers are traced where logits differ, or always when
+    ``trace`` is set. ``on_batch`` hears how many more images are done.
+    """
+    rounding = add or native_rounding()
+    judge = Judge(graph, add=rounding)
+    mismatches = argmax = 0
+    largest = 0.0
+    different: list[int] = []
+    for start in range(0, len(images), BATCH):
+        batch = np.ascontiguousarray(images[start : start + BATCH])
+        ours = np.concatenate([judge(part) for part in judge.batches(batch)])
+        theirs = engine(batch)
+        unequal = ours != theirs
+        mismatches += int(unequal.sum())
+        argmax += int((ours.argmax(1) != theirs.argmax(1)).sum())
+        largest = max(largest, float(np.abs(ours - theirs).max(initial=0.0)))
+        different += [start + int(row) for row in np.flatnonzero(unequal.any(1))]
+        on_batch(len(batch))
+    counts = Parity(len(images), len(images) * graph.classes, mismatches, largest, argmax)
+    if model is None or not (different or trace) or not len(images):
+        return counts
+    chosen = np.asarray(images[(different or list(range(len(images))))[:TRACED_IMAGES]])
+    return _traced(counts, judge, model=model, images=chosen, options=engine.facts.options)
+
+
+def _traced(
+    counts: Parity,
+    judge: Judge,
+    *,
+    model: Path,
+    images: Pixels,
+    options: Mapping[str, Json],
+) -> Parity:
+    content = exposed(model, list(judge.graph.tensors))
+    session = sessions.open_session(content, options, path=model)
+    names = [output.name for output in session.get_outputs()]
+    with sessions.explained(model):
+        theirs = dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+    ours = judge.codes(images)
+    layers, missing = [], []
+    for node in judge.graph.nodes:
+        if node.y == judge.graph.logits:
+            layers.append(_difference(node.name, judge(images), theirs[OUTPUT]))
+        elif node.y in theirs:
+            zero_point = judge.graph.tensors[node.y].zero_point
+            codes = theirs[node.y].astype(np.int16) - zero_point
+            layers.append(_difference(node.name, ours[node.y], codes))
+        else:
+            missing.append(node.name)
+    first = next((layer.layer for layer in layers if layer.mismatches), None)
+    notes = [f"not found in the file: {', '.join(missing)}"] if missing else []
+    before = kernels(model, images[:1], options=options)
+    after = kernels(model, images[:1], options=options, content=content)
+    if _kinds(before) != _kinds(after):
+        notes.append("showing the layers changed which kernels ran")
+    return replace(counts, first_divergent_layer=first, layers=tuple(layers), notes=tuple(notes))
+
+
+def _difference(layer: str, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> LayerParity:
+    gap = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    return LayerParity(layer, gap.size, int((gap != 0).sum()), float(gap.max(initial=0.0)))
+
+
+def _kinds(ran: list[Kernel]) -> dict[str, int]:
+    """How often each arithmetic kernel ran."""
+    kinds = [kernel.operator for kernel in ran if kernel.is_integer_arithmetic]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def exposed(model: Path, tensors: Sequence[str]) -> bytes:
+    """The ONNX file with those of ``tensors`` it computes as further outputs."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    with sessions.explained(model):
+        loaded = onnx.load(str(model))
+    computed = {name for node in loaded.graph.node for name in node.output}
+    for name in tensors:
+        if name in computed:
+            loaded.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, None))
+    content: bytes = loaded.SerializeToString()
+    return content
