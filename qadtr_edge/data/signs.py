@@ -7,7 +7,6 @@ neither a limit nor the batch it is made in changes an image.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,20 +38,14 @@ def load(
     flipped: a mirrored arrow is another class.
     """
     require_size(NAME, size_px=SIZE_PX, image_size=image_size)
-    count = min(checked_limit(limit) or SIZES[checked_split(split)], SIZES[split])
-    return _generated(split, count)
-
-
-@cache
-def _generated(split: str, count: int) -> Dataset:
+    whole = SIZES[checked_split(split)]
+    count = min(checked_limit(limit) or whole, whole)
     ids = FIRST_ID[split] + np.arange(count, dtype=np.int64)
     labels = _labels(split, count)
     images = np.empty((count, 3, SIZE_PX, SIZE_PX), np.uint8)
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
         images[part] = photographs(ids[part], labels[part])
-    for array in (ids, labels, images):
-        array.setflags(write=False)
     return Dataset(NAME, split, images, labels, ids, CLASS_NAMES, flip_allowed=False)
 
 
