@@ -40,7 +40,7 @@ class Record:
 
     @property
     def digests(self) -> tuple[Json, ...]:
-        """Of the files this record describes: the one whose facts it holds, and the portable one."""
+        """Of the files this record is about: the one it has facts of, and the portable one."""
         return (self.facts.digest, self.more.get(PORTABLE_DIGEST))
 
 

@@ -19,7 +19,8 @@ _INTEGER_ARITHMETIC = re.compile(
     r"QLinear\w+|QGemm|QAttention|ConvInteger|MatMulInteger(ToFloat)?|DynamicQuantizeMatMul"
 )
 _MATRIX_PRODUCT = re.compile(r"\w*(Conv|Gemm|MatMul)\w*")
-_CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
+# They compute no layer; the float kernel that they feed is what is named.
+_CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput"}
 _FLOAT_INSIDE = {
     "QLinearAveragePool": "reads and writes 8-bit codes but adds up the window in float32",
 }

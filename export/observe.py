@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,8 @@ from .session import X64_QUANT_PRECISION, explained, open_session, version
 Event = dict[str, object]
 
 _SUFFIX = "_kernel_time"
+_BLOCKED = "_nchwc"
+"""onnxruntime calls a float convolution in its blocked layout after the value it writes."""
 
 
 def kernels(
@@ -37,7 +40,11 @@ def kernels(
         events: list[Event] = json.loads(Path(session.end_profiling()).read_text())
     ran = [event for event in events if event.get("cat") == "Node"]
     ran = [event for event in ran if str(event["name"]).endswith(_SUFFIX)]
-    return [_kernel(event) for event in sorted(ran, key=_started)]
+    made = [_kernel(event) for event in sorted(ran, key=_started)]
+    if any(kernel.name.endswith(_BLOCKED) for kernel in made):
+        producers = _producers(model)
+        made = [replace(kernel, name=_named(kernel.name, producers)) for kernel in made]
+    return made
 
 
 def facts(
@@ -80,6 +87,20 @@ def by_layer(ran: list[Kernel], *, origin: Origin, floats: tuple[str, ...]) -> l
         }
         rows.append(row)
     return rows
+
+
+def _producers(model: bytes) -> dict[str, str]:
+    """Name of the node that writes each value; empty where the onnx package is not installed."""
+    try:
+        import onnx
+    except ImportError:
+        return {}
+    nodes = onnx.load_model_from_string(model).graph.node
+    return {output: node.name for node in nodes for output in node.output}
+
+
+def _named(kernel: str, producers: dict[str, str]) -> str:
+    return producers.get(kernel.removesuffix(_BLOCKED), kernel)
 
 
 def _started(event: Event) -> int:
