@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, str]] = {
     "attack": {
         "gap": "qadtr_edge.attacks.gap:Gap",
         "lavan": "qadtr_edge.attacks.lavan:Lavan",
-        "controls": "qadtr_edge.attacks.controls:Controls",
+        "controls": "qadtr_edge.attacks.controls:controls",
     },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",

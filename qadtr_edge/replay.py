@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from .types import (
 )
 
 BATCH = 64
+HARMLESS = ("platform", "cores")
+"""Facts of a device that say nothing about its arithmetic."""
+
 Logits = NDArray[np.float32]
 Model = Callable[[Pixels], Logits]
 """Anything that maps images ``(N, 3, H, W) uint8`` to logits ``(N, K) float32``."""
@@ -41,19 +44,28 @@ Model = Callable[[Pixels], Logits]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model under test, with its answers to the clean images, which every replay shares.
+    """A model under test on the images of a data set.
 
     ``digest`` stands for everything that can change its answers.
     """
 
     model: Model
     digest: str
-    clean: Logits
+    data: Dataset
+    batch: int = BATCH
+
+    @cached_property
+    def clean(self) -> Logits:
+        """Logits ``(N, K)`` of the images without a patch: asked for once, shared by all units."""
+        starts = range(0, len(self.data), self.batch)
+        images = self.data.images
+        parts = [self.model(images[at : at + self.batch]) for at in starts]
+        return _checked(np.concatenate(parts))
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """What the row of a unit says about its attack, beyond what the patch itself holds.
+    """What the row of a unit says of its attack beyond what the patch itself holds.
 
     ``tier``, ``threat`` and ``knowledge`` as in ``Result``; ``victim``: what it was crafted on.
     """
@@ -62,7 +74,7 @@ class Attacked:
     knowledge: str
     victim: str
     tier: str
-    threat: Literal["T-A", "T-B", "T-C"]
+    threat: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +88,11 @@ class Unit:
     seed: int
 
 
-def meet(model: Model, data: Dataset, *, digest: str, batch: int = BATCH) -> Subject:
-    """The model as a subject: its clean answers computed once."""
-    return Subject(model, digest, clean=show(model, data.images, batch=batch))
-
-
-def show(model: Model, images: Pixels, *, batch: int = BATCH) -> Logits:
-    """Logits ``(N, K)`` of all images, asked for in batches."""
-    starts = range(0, len(images), batch)
-    return _checked(np.concatenate([model(images[at : at + batch]) for at in starts]))
-
-
-def identity(unit: Unit, facts: EngineFacts, *, simulation: Subject | None = None) -> str:
-    """The key of the unit on this engine: known before the work is done."""
+def identity(unit: Unit, subject: Subject, *, simulation: Subject | None = None) -> str:
+    """The key of the unit on this subject: known before the work is done."""
     return results.key(
         {
-            "engine": engine_digest(facts),
+            "engine": subject.digest,
             "attack": unit.attacked.name,
             "victim": unit.attacked.victim,
             "knowledge": unit.attacked.knowledge,
@@ -111,18 +112,17 @@ def replay(
     *,
     subject: Subject,
     simulation: Subject | None = None,
-    batch: int = BATCH,
 ) -> tuple[Result, Outcomes]:
     """The row of one unit on the engine of ``facts``, and the labels behind it.
 
-    ``subject`` is that engine with its clean answers. Counts depend neither on ``batch`` nor on the
-    order of the images. Raises ``BadInput`` when no image is eligible.
+    ``subject`` is that engine. Counts depend neither on its batch size nor on the order of the
+    images. Raises ``BadInput`` when no image is eligible.
     """
     places = places_of(unit)
     patched = np.empty_like(subject.clean)
     sim_patched = None if simulation is None else np.empty_like(simulation.clean)
-    for start in range(0, len(unit.data), batch):
-        part = slice(start, start + batch)
+    for start in range(0, len(unit.data), subject.batch):
+        part = slice(start, start + subject.batch)
         shown = pasted(unit, places, part=part)
         patched[part] = subject.model(shown)
         if simulation is not None and sim_patched is not None:
@@ -144,7 +144,8 @@ def replay(
             "images this attack could win, so there is nothing to count.",
             "Check that --data is what the model was trained on, or give more --images.",
         )
-    return row(unit, facts, counts=counts, simulation=simulation), outcomes
+    key = identity(unit, subject, simulation=simulation)
+    return row(unit, facts, key=key, counts=counts, simulation=simulation), outcomes
 
 
 def places_of(unit: Unit) -> Placements:
@@ -177,12 +178,17 @@ def pasted(unit: Unit, places: Placements, *, part: slice) -> Pixels:
 
 
 def row(
-    unit: Unit, facts: EngineFacts, *, counts: Counts, simulation: Subject | None = None
+    unit: Unit,
+    facts: EngineFacts,
+    *,
+    key: str,
+    counts: Counts,
+    simulation: Subject | None = None,
 ) -> Result:
     """The row of a unit: what it counted beside what was run."""
     seed = unit.patch.origin.get("seed")
     return Result(
-        key=identity(unit, facts, simulation=simulation),
+        key=key,
         engine=facts.engine,
         bits=facts.bits,
         precision=facts.precision,
@@ -212,11 +218,12 @@ def engine_digest(facts: EngineFacts) -> str:
     Integer arithmetic does not depend on the options (thread counts, say); float sums do.
     """
     options = {} if facts.precision == "integer" else dict(facts.options)
+    device = {name: value for name, value in facts.device.items() if name not in HARMLESS}
     return results.key(
         {
             "file": facts.digest,
             "runtime": facts.runtime,
-            "device": dict(facts.device),
+            "device": device,
             "options": options,
         }
     )

@@ -1,0 +1,117 @@
+"""GAP, the adversarial patch of Brown et al. (arXiv 1712.09665): one patch for all images.
+
+Maximises the expected gain over images and placements: ``log p(target)`` when targeted, else
+``-log p(true class)``. Images and places are drawn anew at every step.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import streams
+from ..data.dataset import Dataset
+from ..patch.placement import place, policy
+from ..types import Json, Patch
+from . import eot
+from .universal import Best, Jury, as_bytes, blank, noise, split
+from .victim import Told, Victim, as_pixels, frozen
+
+Loss = Literal["cross_entropy", "margin"]
+
+
+class Gap:
+    """One universal patch by Adam under random placements.
+
+    - ``patch_px``: rows and columns. ``learning_rate``: in units where pixels are 0 to 1.
+    - ``loss``: ``cross_entropy`` as published, or ``margin``: the logit of the best wrong class
+      minus that of the true one (targeted: target minus best other), which cannot saturate.
+    - ``judged_every``: steps between two patches that may be kept.
+    """
+
+    name = "gap"
+    needs_gradient = True
+    tier = "T1"
+    threat: Literal["T-A"] = "T-A"
+
+    def __init__(
+        self,
+        *,
+        patch_px: tuple[int, int] = (6, 6),
+        target: int | None = None,
+        placement: str = "random",
+        steps: int = 200,
+        batch: int = 64,
+        learning_rate: float = 0.05,
+        loss: Loss = "cross_entropy",
+        judged_every: int = 20,
+    ) -> None:
+        self.patch_px = patch_px
+        self.target = target
+        self.placement = placement
+        self.steps = steps
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.loss = loss
+        self.judged_every = judged_every
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        return {
+            "patch_px": list(self.patch_px),
+            "target": self.target,
+            "placement": self.placement,
+            "steps": self.steps,
+            "batch": self.batch,
+            "learning_rate": self.learning_rate,
+            "loss": self.loss,
+            "judged_every": self.judged_every,
+        }
+
+    def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
+        """The patch of the ascent that won most on images of ``data`` held out from it."""
+        rows, columns = data.images.shape[2:]
+        how = policy(self.placement, image_px=min(rows, columns))
+        chance = streams.generator(seed, self.name)
+        places_seed = streams.key(seed, self.name, "places")
+        values = noise(chance, self.patch_px).requires_grad_(True)
+        like = blank(self.patch_px, target=self.target)
+        ascent = torch.optim.Adam([values], lr=self.learning_rate, maximize=True)
+        with frozen(victim):
+            fit, held = split(victim, data, target=self.target)
+            best = Best(Jury(victim, held, how, seed))
+            for step in range(1, self.steps + 1):
+                chosen = chance.integers(0, len(fit), self.batch)
+                places = place(
+                    how,
+                    fit.ids[chosen],
+                    seed=places_seed,
+                    patch_px=self.patch_px,
+                    image_px=(rows, columns),
+                    draw=step,
+                )
+                images = as_pixels(fit.images[chosen])
+                shown = eot.paste(images, 255.0 * values, mask=like.mask, placements=places)
+                logits = victim(eot.to_bytes(shown))
+                ascent.zero_grad()
+                self.gain(logits, torch.from_numpy(fit.labels[chosen])).backward()
+                ascent.step()
+                with torch.no_grad():
+                    values.clamp_(0.0, 1.0)
+                if step % self.judged_every == 0 or step == self.steps:
+                    best.offer(as_bytes(values), like=like)
+                told(1, best.told)
+        return best.kept
+
+    def gain(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What the ascent maximises, averaged over the batch."""
+        wanted = labels if self.target is None else torch.full_like(labels, self.target)
+        sign = 1.0 if self.target is None else -1.0
+        if self.loss == "cross_entropy":
+            return sign * functional.cross_entropy(logits, wanted)
+        named = logits.gather(1, wanted[:, None]).squeeze(1)
+        others = logits.scatter(1, wanted[:, None], -torch.inf).max(dim=1).values
+        return sign * (others - named).mean()

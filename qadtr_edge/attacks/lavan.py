@@ -1,0 +1,115 @@
+"""LaVAN (Karmon et al., arXiv 1801.02608): a patch by plain normalised gradient steps, no rotation.
+
+The loss is cross-entropy of the target minus that of the true class, whose log-sum-exp cancels: it
+is exactly ``z_target - z_true``, here maximised. Dividing the gradient by its largest entry is this
+project's choice, and so is the untargeted form: each image's target is then the wrong class its
+victim finds most likely when clean, and success is any wrong label.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import streams
+from ..data.dataset import Dataset
+from ..patch.placement import place, policy
+from ..types import Json, Labels, Patch
+from . import eot
+from .universal import Best, Jury, as_bytes, blank, noise, split
+from .victim import Told, Victim, as_pixels, frozen, logits_of
+
+
+class Lavan:
+    """One universal patch, untransformed; places are random, or one with ``fixed:TOP,LEFT``.
+
+    ``patch_px``: rows and columns. ``step_size``: in units where pixels are 0 to 1.
+    """
+
+    name = "lavan"
+    needs_gradient = True
+    tier = "T1"
+    threat: Literal["T-A"] = "T-A"
+
+    def __init__(
+        self,
+        *,
+        patch_px: tuple[int, int] = (6, 6),
+        target: int | None = None,
+        placement: str = "plain",
+        steps: int = 200,
+        batch: int = 64,
+        step_size: float = 0.05,
+        judged_every: int = 20,
+    ) -> None:
+        self.patch_px = patch_px
+        self.target = target
+        self.placement = placement
+        self.steps = steps
+        self.batch = batch
+        self.step_size = step_size
+        self.judged_every = judged_every
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        return {
+            "patch_px": list(self.patch_px),
+            "target": self.target,
+            "placement": self.placement,
+            "steps": self.steps,
+            "batch": self.batch,
+            "step_size": self.step_size,
+            "judged_every": self.judged_every,
+        }
+
+    def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
+        """The patch of the ascent that won most on images of ``data`` held out from it."""
+        rows, columns = data.images.shape[2:]
+        how = policy(self.placement, image_px=min(rows, columns))
+        chance = streams.generator(seed, self.name)
+        places_seed = streams.key(seed, self.name, "places")
+        values = noise(chance, self.patch_px)
+        like = blank(self.patch_px, target=self.target)
+        with frozen(victim):
+            fit, held = split(victim, data, target=self.target)
+            best = Best(Jury(victim, held, how, seed))
+            targets = self._targets(victim, fit)
+            for step in range(1, self.steps + 1):
+                chosen = chance.integers(0, len(fit), self.batch)
+                places = place(
+                    how,
+                    fit.ids[chosen],
+                    seed=places_seed,
+                    patch_px=self.patch_px,
+                    image_px=(rows, columns),
+                    draw=step,
+                )
+                values = values.detach().requires_grad_(True)
+                images = as_pixels(fit.images[chosen])
+                shown = eot.paste(images, 255.0 * values, mask=like.mask, placements=places)
+                logits = victim(eot.to_bytes(shown))
+                lead = _logit(logits, targets[chosen]) - _logit(logits, fit.labels[chosen])
+                (gradient,) = torch.autograd.grad(lead.mean(), values)
+                stride = self.step_size / gradient.abs().max().clamp_min(1e-30)
+                values = (values.detach() + stride * gradient).clamp(0.0, 1.0)
+                if step % self.judged_every == 0 or step == self.steps:
+                    best.offer(as_bytes(values), like=like)
+                told(1, best.told)
+        return best.kept
+
+    def _targets(self, victim: Victim, data: Dataset) -> Labels:
+        """The class each image is pushed to."""
+        if self.target is not None:
+            return np.full(len(data), self.target, np.int64)
+        wrong = logits_of(victim, data.images)
+        wrong[np.arange(len(data)), data.labels] = -np.inf
+        likeliest: Labels = wrong.argmax(axis=1).astype(np.int64)
+        return likeliest
+
+
+def _logit(logits: Tensor, classes: Labels) -> Tensor:
+    """The logit of one class per image."""
+    return logits.gather(1, torch.from_numpy(classes)[:, None]).squeeze(1)
