@@ -79,11 +79,10 @@ class Attacked:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One unit of work: this patch, placed by this policy under this seed, on these images."""
+    """One unit of work for a subject: this patch, placed by this policy under this seed."""
 
     attacked: Attacked
     patch: Patch | PatchPerImage
-    data: Dataset
     policy: Policy
     seed: int
 
@@ -100,7 +99,7 @@ def identity(unit: Unit, subject: Subject, *, simulation: Subject | None = None)
             "target": unit.patch.target,
             "policy": repr(unit.policy),
             "seed": unit.seed,
-            "data": data_digest(unit.data),
+            "data": data_digest(subject.data),
             "simulation": simulation.digest if simulation else None,
         }
     )
@@ -118,19 +117,20 @@ def replay(
     ``subject`` is that engine. Counts depend neither on its batch size nor on the order of the
     images. Raises ``BadInput`` when no image is eligible.
     """
-    places = places_of(unit)
+    data, target = subject.data, unit.patch.target
+    places = places_of(unit, data)
     patched = np.empty_like(subject.clean)
     sim_patched = None if simulation is None else np.empty_like(simulation.clean)
-    for start in range(0, len(unit.data), subject.batch):
+    for start in range(0, len(data), subject.batch):
         part = slice(start, start + subject.batch)
-        shown = pasted(unit, places, part=part)
+        shown = pasted(unit, data, places=places, part=part)
         patched[part] = subject.model(shown)
         if simulation is not None and sim_patched is not None:
             sim_patched[part] = simulation.model(shown)
 
-    target, truth = unit.patch.target, unit.data.labels
+    truth = data.labels
     outcomes = Outcomes(
-        ids=unit.data.ids,
+        ids=data.ids,
         truth=truth,
         clean=_answers(subject.clean, truth, target=target),
         patched=_answers(_checked(patched), truth, target=target),
@@ -145,28 +145,28 @@ def replay(
             "Check that --data is what the model was trained on, or give more --images.",
         )
     key = identity(unit, subject, simulation=simulation)
-    return row(unit, facts, key=key, counts=counts, simulation=simulation), outcomes
+    return row(unit, facts, key=key, counts=counts, against=(subject, simulation)), outcomes
 
 
-def places_of(unit: Unit) -> Placements:
-    """Where the patch lands on each image of the unit."""
+def places_of(unit: Unit, data: Dataset) -> Placements:
+    """Where the patch lands on each image."""
     rows, columns = unit.patch.mask.shape
-    height, width = unit.data.images.shape[2:]
+    height, width = data.images.shape[2:]
     return place(
         unit.policy,
-        unit.data.ids,
+        data.ids,
         seed=unit.seed,
         patch_px=(rows, columns),
         image_px=(height, width),
     )
 
 
-def pasted(unit: Unit, places: Placements, *, part: slice) -> Pixels:
+def pasted(unit: Unit, data: Dataset, *, places: Placements, part: slice) -> Pixels:
     """The images of ``part`` with the patch on them: the bytes every model is shown."""
     patch = unit.patch
     return paste(
-        unit.data.images[part],
-        patch.pixels if isinstance(patch, Patch) else patch.pixels_of(unit.data.ids[part]),
+        data.images[part],
+        patch.pixels if isinstance(patch, Patch) else patch.pixels_of(data.ids[part]),
         mask=patch.mask,
         placements=Placements(
             top=places.top[part],
@@ -183,9 +183,10 @@ def row(
     *,
     key: str,
     counts: Counts,
-    simulation: Subject | None = None,
+    against: tuple[Subject, Subject | None],
 ) -> Result:
     """The row of a unit: what it counted beside what was run."""
+    subject, simulation = against
     seed = unit.patch.origin.get("seed")
     return Result(
         key=key,
@@ -207,7 +208,7 @@ def row(
         queries_median=None,
         engine_digest=facts.digest,
         patch_digest=bank.digest(unit.patch),
-        data_digest=data_digest(unit.data),
+        data_digest=data_digest(subject.data),
         simulation_digest=simulation.digest if simulation else None,
     )
 
@@ -215,9 +216,12 @@ def row(
 def engine_digest(facts: EngineFacts) -> str:
     """Stands for everything that can change an engine's answers: file, runtime, device, options.
 
-    Integer arithmetic does not depend on the options (thread counts, say); float sums do.
+    The order of a sum, and so the number of threads, matters to floats and not to integers.
     """
-    options = {} if facts.precision == "integer" else dict(facts.options)
+    exact = facts.precision == "integer"
+    options = {
+        name: value for name, value in facts.options.items() if not (exact and "threads" in name)
+    }
     device = {name: value for name, value in facts.device.items() if name not in HARMLESS}
     return results.key(
         {
