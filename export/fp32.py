@@ -53,7 +53,7 @@ def _write(writer: Writer, node: f.FloatNode, graph: f.FloatGraph) -> None:
 
 
 def _inputs(node: f.FloatNode) -> tuple[str, ...]:
-    if isinstance(node, f.FloatConv | f.FloatLinear | f.Clip | f.HardSwish):
+    if isinstance(node, f.FloatConv | f.FloatLinear | f.Clip | f.Shift | f.Multiply):
         return (node.x,)
     return g.inputs_of(node)
 
@@ -90,7 +90,11 @@ def _spelled(writer: Writer, node: f.FloatNode) -> tuple[str, list[str], dict[st
         case g.PadChannels():
             around = np.array([0, node.before, 0, 0, 0, node.after, 0, 0], np.int64)
             return "Pad", [own("pads", around)], {}
-        case f.HardSwish() | g.Add() | g.Mul() | g.Sigmoid() | g.GlobalAveragePool():
+        case f.Shift():
+            return "Add", [own("offset", np.float32(node.offset))], {}
+        case f.Multiply():
+            return "Mul", [own("factor", np.float32(node.factor))], {}
+        case g.Add() | g.Mul() | g.Sigmoid() | g.GlobalAveragePool():
             return type(node).__name__, [], {}
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from qadtr_edge import files, provenance
 from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Pixels
@@ -17,6 +17,9 @@ from .facts import Origin
 from .gate import Kernel
 from .onnx_file import INPUT
 from .session import X64_QUANT_PRECISION, explained, open_session, version
+
+if TYPE_CHECKING:
+    import onnx
 
 Event = dict[str, object]
 
@@ -42,8 +45,8 @@ def kernels(
     ran = [event for event in ran if str(event["name"]).endswith(_SUFFIX)]
     made = [_kernel(event) for event in sorted(ran, key=_started)]
     if any(kernel.name.endswith(_BLOCKED) for kernel in made):
-        producers = _producers(model)
-        made = [replace(kernel, name=_named(kernel.name, producers)) for kernel in made]
+        writers = _writers(model)
+        made = [replace(kernel, name=_named(kernel, writers)) for kernel in made]
     return made
 
 
@@ -89,18 +92,24 @@ def by_layer(ran: list[Kernel], *, origin: Origin, floats: tuple[str, ...]) -> l
     return rows
 
 
-def _producers(model: bytes) -> dict[str, str]:
-    """Name of the node that writes each value; empty where the onnx package is not installed."""
+def _writers(model: bytes) -> dict[str, onnx.NodeProto]:
+    """The node that writes each value; empty where the onnx package is not installed."""
     try:
         import onnx
     except ImportError:
         return {}
     nodes = onnx.load_model_from_string(model).graph.node
-    return {output: node.name for node in nodes for output in node.output}
+    return {output: node for node in nodes for output in node.output}
 
 
-def _named(kernel: str, producers: dict[str, str]) -> str:
-    return producers.get(kernel.removesuffix(_BLOCKED), kernel)
+def _named(kernel: Kernel, writers: dict[str, onnx.NodeProto]) -> str:
+    """Name of the file's node that ``kernel`` computes, behind activations fused into it."""
+    node = writers.get(kernel.name.removesuffix(_BLOCKED))
+    if node is None or not kernel.name.endswith(_BLOCKED):
+        return kernel.name
+    while node.op_type != kernel.operator and node.input[0] in writers:
+        node = writers[node.input[0]]
+    return str(node.name)
 
 
 def _started(event: Event) -> int:

@@ -64,19 +64,31 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class HardSwish:
-    """``x * min(max(x / 6 + 1/2, 0), 1)``."""
+class Shift:
+    """``x + offset`` (hard-swish's x + 3)."""
 
     name: str
     x: str
     y: str
+    offset: float
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """``x * factor`` (hard-swish's division by 6)."""
+
+    name: str
+    x: str
+    y: str
+    factor: float
 
 
 FloatNode = (
     FloatConv
     | FloatLinear
     | Clip
-    | HardSwish
+    | Shift
+    | Multiply
     | Add
     | Mul
     | Sigmoid
