@@ -84,7 +84,7 @@ class _Builder:
     def _tensor(self, name: str, site: Site, step: Step | None) -> None:
         scale = float(self.net.scale(site, self.bits))
         low, high = site.codes
-        if step is not None and step.op == "max_pool" or step is not None and step.op == "flatten":
+        if (step is not None and step.op == "max_pool") or (step is not None and step.op == "flatten"):
             low, high = self.tensors[step.inputs[0]].low, self.tensors[step.inputs[0]].high
         if step is not None and step.clip == "relu6":
             low, high = 0, min(high, int(np.rint(np.float32(6.0) / np.float32(scale))))

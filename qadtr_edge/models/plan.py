@@ -77,10 +77,10 @@ def plan(steps: Sequence[Step], spec: QuantSpec, *, bits: int) -> Plan:
     narrow = {}
     for step in steps:
         if step.op in ("conv", "linear"):
-            source = step.inputs[0]
-            codes = activation_range(weight_bits[step.name], signed=signed[source], spec=spec)
-            if source != steps[0].name and codes.high < sites[source].codes.high:
-                narrow[source] = Site(codes, f"{source}:narrow")
+            read = step.inputs[0]
+            codes = activation_range(weight_bits[step.name], signed=signed[read], spec=spec)
+            if read != steps[0].name and codes.high < sites[read].codes.high:
+                narrow[read] = Site(codes, f"{read}:narrow")
     return Plan(sites, narrow, weight_bits)
 
 

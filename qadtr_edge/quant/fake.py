@@ -50,7 +50,7 @@ def fake_quantize(value: Tensor, scale: Tensor, codes: CodeRange) -> Tensor:
     ``value``: any shape float32; ``scale``: positive, broadcastable to it. NaN stays NaN.
     """
     elements = value.numel() / max(scale.numel(), 1)
-    if value.dim() == 4 and scale.numel() == 1:  # activations: per image, so that batch size is neutral
+    if value.dim() == 4 and scale.numel() == 1:  # activations: the batch size must not matter
         elements /= value.shape[0]
     step_gradient = float((elements * max(codes.high, 1)) ** -0.5)
     result: Tensor = _FakeQuantize.apply(value, scale, codes.low, codes.high, step_gradient)

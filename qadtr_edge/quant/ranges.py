@@ -1,7 +1,7 @@
 """Calibration: from observed values to a scale. Methods: ``minmax``, ``percentile``, ``mse``.
 
 ``mse`` searches a grid of scales for the least squared quantization error; below 8 bits it is the
-only sensible start (with Gaussian weights the max-abs scale leaves 8-15 % non-zero codes at 2 bits).
+only sensible start: with Gaussian weights the max-abs scale leaves 8-15 % non-zero codes at 2.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import UnknownName
 from .codes import CodeRange
+from .methods import METHODS
 
-METHODS = ("minmax", "percentile", "mse")
 _GRID = 60  # candidate scales, from 1/60 of the max-abs scale up to it
 _SMALLEST = 1e-8  # a scale must be positive even for an all-zero tensor
 

@@ -1,0 +1,119 @@
+"""``train``: a checkpoint from images, for one or several widths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import console, registry
+from ..errors import UnknownName
+from ..types import FLOAT_BITS, Json, QuantSpec
+from . import options
+
+Model = Annotated[str, typer.Option(help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.")]
+Init = Annotated[
+    Path | None,
+    typer.Option(help="Start from these float weights (.safetensors, or a torch file of tensors)."),
+]
+Scales = Annotated[
+    str, typer.Option(help="tied (residual sums never round), strict (and powers of two), free.")
+]
+
+
+def train(
+    recipe: Annotated[str, typer.Option(help="Training recipe: plain.")] = "plain",
+    data: options.Data = "signs",
+    model: Model = "resnet8",
+    bits: options.Bits = "32,8,4,2",
+    init: Init = None,
+    epochs: Annotated[float, typer.Option(min=0, help="Epochs of quantized training.")] = 10,
+    float_epochs: Annotated[
+        float | None,
+        typer.Option(min=0, help="Float epochs before; default: as --epochs, or 0 with --init."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on the first N images.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak rate; default 0.1, 0.02 with --init.")] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
+    scales: Scales = "tied",
+    seed: options.Seed = 0,
+    threads: options.Threads = 2,
+    run: options.RunPath = None,
+    runs: options.RunsRoot = Path("runs"),
+    data_root: options.DataRoot = None,
+    as_json: options.JsonFlag = False,
+) -> None:
+    """Train a network so that it classifies well at every width of --bits."""
+    widths = options.widths(bits or "32,8,4,2")
+    registry.path_of("defence", recipe)
+    registry.path_of("model", model)
+    spec = spec_of(scales)
+
+    import torch
+
+    from ..data import load
+    from ..models import checkpoint
+    from ..models.prepare import prepare
+    from ..models.weights import load_weights, public_pixels
+    from ..runs import Run, new_run, record
+    from ..train import TrainOptions, evaluate
+    from ..train import train as fit
+
+    torch.set_num_threads(threads)
+    images = load(data, "train", root=data_root, limit=limit)
+    held = load(data, "calibration", root=data_root)
+    classes = len(images.class_names)
+    size_px = images.images.shape[-1]
+    module = checkpoint.build_model(
+        model, classes=classes, pixel_input=public_pixels() if init else None
+    )
+    if init:
+        load_weights(module, init)
+    net = prepare(module, spec, widths=widths, classes=classes, image_px=size_px)
+    chosen = TrainOptions(
+        recipe=recipe,
+        epochs=epochs if any(width != FLOAT_BITS for width in widths) else 0,
+        float_epochs=float_epochs if float_epochs is not None else (0 if init else epochs),
+        batch=batch,
+        lr=lr if lr is not None else (0.02 if init else 0.1),
+        seed=seed,
+    )
+    target = Run(run) if run is not None else new_run(runs)
+    console.say(f"Training {model} on {len(images)} images of {images.name} into {target.folder}")
+    fit(net, images, calibration=held, options=chosen, log=target.log)
+    test = load(data, "test", root=data_root)
+    accuracies = evaluate(net, test)
+    resolved: dict[str, Json] = {
+        "recipe": recipe, "data": data, "model": model, "bits": list(widths), "seed": seed,
+        "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": limit,
+        "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
+        "threads": threads,
+    }  # fmt: skip
+    facts = checkpoint.CheckpointFacts(
+        model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
+        class_names=images.class_names, trained_widths=widths, made_by=resolved,
+    )  # fmt: skip
+    checkpoint.save(net, facts, target.checkpoint)
+    record(target, "train", options=resolved, inputs=(target.checkpoint,))
+    answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))
+
+
+def spec_of(scales: str) -> QuantSpec:
+    """The ``QuantSpec`` of a scale profile; ``UnknownName`` for another word."""
+    match scales:
+        case "tied" | "strict" | "free":
+            return QuantSpec(scales=scales)
+    raise UnknownName("scale profile", scales, ("tied", "strict", "free"))
+
+
+def answer_accuracies(
+    folder: Path, accuracies: dict[int, float], *, as_json: bool, images: int
+) -> None:
+    """Print the simulated accuracy of each width: a table, or one JSON document."""
+    if as_json:
+        listed = [{"bits": bits, "accuracy": value} for bits, value in accuracies.items()]
+        console.print_json({"run": str(folder), "n": images, "results": listed})
+        return
+    rows = [(str(bits), f"{100 * value:.2f} %") for bits, value in accuracies.items()]
+    console.print_table(("bits", "simulated accuracy"), rows, title=f"{folder}, {images} test images")

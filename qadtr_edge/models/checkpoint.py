@@ -1,0 +1,111 @@
+"""A ``QuantNet`` as one ``.safetensors`` file: weights, scales, and a JSON header saying what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from .. import registry
+from ..errors import BadInput
+from ..files import replacing
+from ..types import Json, QuantSpec
+from .layers import PixelInput
+from .prepare import prepare
+from .quantnet import QuantNet
+
+SCHEMA = 1
+_HEADER = "qadtr_edge"
+_REMEDY = "Train or quantize it again, or give another checkpoint."
+
+ModelBuilder = Callable[[int, PixelInput | None], nn.Module]
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What a checkpoint is: model and data set by registry name, widths, classes, how it was made.
+
+    ``trained_widths``: widths whose weights saw training at that width; the others were only
+    calibrated. ``made_by``: recipe or method with its options.
+    """
+
+    model: str
+    data: str
+    classes: int
+    image_px: int
+    widths: tuple[int, ...]
+    spec: QuantSpec
+    class_names: tuple[str, ...] = ()
+    trained_widths: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    made_by: Mapping[str, Json] = field(default_factory=dict)
+
+
+def build_model(name: str, *, classes: int, pixel_input: PixelInput | None = None) -> nn.Module:
+    """The torch module a registry name stands for, freshly initialised."""
+    builder = cast(ModelBuilder, registry.resolve("model", name))
+    return builder(classes, pixel_input)
+
+
+def save(net: QuantNet, facts: CheckpointFacts, path: Path) -> None:
+    """Write ``net`` to ``path``, whole or not at all; ``facts.notes`` gains the network's."""
+    from safetensors.torch import save_file
+
+    notes = dict.fromkeys((*facts.notes, *net.notes))
+    header = {"schema": SCHEMA, **asdict(facts), "notes": list(notes)}
+    tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, allow_nan=False)})
+
+
+def read_facts(path: Path) -> CheckpointFacts:
+    """The header of a checkpoint, without its weights. ``BadInput`` when it is not one of ours."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise BadInput(
+            f"There is no checkpoint {path}.", "Make one: `qadtr-edge train` or `qadtr-edge quantize`."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+    except Exception as error:  # safetensors raises its own untyped errors for damaged files
+        raise BadInput(f"{path} is not a readable qadtr-edge checkpoint ({error}).", _REMEDY) from error
+    if header.pop("schema") != SCHEMA:
+        raise BadInput(f"{path} has a newer checkpoint schema.", "Update qadtr-edge.")
+    sequences = ("widths", "class_names", "trained_widths", "notes")
+    values = {name: tuple(v) if name in sequences else v for name, v in header.items()}
+    values["spec"] = QuantSpec(**header["spec"])
+    return CheckpointFacts(**values)
+
+
+def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
+    """The network of a checkpoint, in evaluation mode, and its facts.
+
+    Raises ``BadInput`` when the file is missing, damaged, or its tensors do not fit its model.
+    """
+    from safetensors.torch import load_file
+
+    facts = read_facts(path)
+    model = build_model(facts.model, classes=facts.classes)
+    net = prepare(
+        model, facts.spec, widths=facts.widths, classes=facts.classes, image_px=facts.image_px
+    )
+    tensors = load_file(path)
+    for name, tensor in tensors.items():  # a bias that folding or bias correction added
+        if name.endswith(".bias") and name.startswith("layers.") and ".norms." not in name:
+            layer = net.get_submodule(name.removesuffix(".bias"))
+            if layer.bias is None:
+                layer.bias = nn.Parameter(torch.zeros_like(tensor))
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"The tensors of {path} do not fit {facts.model}: {reason}.", _REMEDY) from error
+    net.notes = facts.notes
+    return net.eval(), facts

@@ -1,0 +1,3 @@
+"""The names of the calibration methods, where the command line can check them without torch."""
+
+METHODS = ("minmax", "percentile", "mse")

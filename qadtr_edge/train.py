@@ -1,0 +1,180 @@
+"""Training, top to bottom: float start, calibration, then quantization-aware steps.
+
+One network, several widths, one width a step. The widths share weights; batch norm and scales are
+each width's own. SGD with momentum, one warm-up and a cosine to zero; weight decay on weights only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import registry, streams
+from .console import Progress
+from .data.augment import augment
+from .data.dataset import Dataset
+from .defences.plain import accuracy
+from .errors import BadInput
+from .files import explained
+from .models.calibrate import calibrate, reestimate_norms
+from .models.quantnet import QuantNet
+from .types import FLOAT_BITS
+
+
+class Recipe(Protocol):
+    """What a defence supplies: the width of a step and the loss of a batch."""
+
+    name: str
+
+    def width(self, net: QuantNet, step: int) -> int: ...
+
+    def loss(self, net: QuantNet, images: Tensor, labels: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32."""
+
+    recipe: str = "plain"
+    epochs: float = 10
+    float_epochs: float = 0
+    batch: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    crop_px: int = 4
+    seed: int = 0
+
+
+def train(
+    net: QuantNet, data: Dataset, *, calibration: Dataset, options: TrainOptions, log: Path
+) -> None:
+    """Train ``net`` in place on ``data`` (the ``train`` split); one line an epoch goes to ``log``.
+
+    With ``float_epochs`` the float network is trained first (a fresh network needs it), then every
+    width is calibrated on ``calibration`` and trained together. Deterministic given options, data
+    and thread count. Raises ``BadInput`` when the loss stops being a number.
+    """
+    torch.manual_seed(options.seed)
+    recipe = cast(Recipe, registry.resolve("defence", options.recipe)(seed=options.seed))
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    held = torch.from_numpy(calibration.images)
+    held_labels = torch.from_numpy(calibration.labels)
+    phases = [("float", options.float_epochs, options.lr)]
+    rate = options.lr if not options.float_epochs else options.lr / 5
+    phases.append(("quantized", options.epochs, rate))
+    with explained(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+    for phase, epochs, lr in phases:
+        if not epochs:
+            continue
+        if phase == "quantized":
+            _start_widths(net, held)
+        steps = max(1, math.ceil(epochs * len(labels) / options.batch))
+        optimiser = _optimiser(net, options, lr=lr)
+        begun_s, seen = time.monotonic(), 0
+        with Progress(f"train {options.recipe} ({phase})", steps, unit="steps") as progress:
+            for step, (x, y) in enumerate(_batches(images, labels, data, options, phase)):
+                if step == steps:
+                    break
+                net.train().select(FLOAT_BITS if phase == "float" else recipe.width(net, step))
+                for group in optimiser.param_groups:
+                    group["lr"] = _rate(step, steps, peak=lr)
+                loss = recipe.loss(net, x, y)
+                _check(loss, step=step, bits=net.bits)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                seen += len(y)
+                progress.advance(note=f"loss {loss.item():.3f}")
+                if (step + 1) % max(1, len(labels) // options.batch) == 0 or step + 1 == steps:
+                    line: dict[str, object] = {"phase": phase, "step": step + 1, "images": seen}
+                    line["seconds"] = round(time.monotonic() - begun_s, 1)
+                    line["loss"] = round(loss.item(), 5)
+                    line["calibration_accuracy"] = _by_width(net, held, held_labels, phase)
+                    _append(log, line)
+    if net.plans:
+        reestimate_norms(net, images[: min(len(images), 4000)])
+    net.eval()
+
+
+def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
+    """Simulated accuracy on ``data`` at every width of ``net``, 0 to 1."""
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    selected = net.bits
+    found = {bits: accuracy(net.select(bits), images, labels) for bits in net.widths}
+    net.select(selected)
+    return found
+
+
+def _start_widths(net: QuantNet, held: Tensor) -> None:
+    """Give every width the float batch norm, then scales from the calibration images."""
+    for layer in net.layers.values():
+        norms = layer.norms
+        assert isinstance(norms, nn.ModuleDict)
+        if f"w{FLOAT_BITS}" in norms:
+            state = norms[f"w{FLOAT_BITS}"].state_dict()
+            for norm in norms.values():
+                norm.load_state_dict(state)
+    calibrate(net, held)
+
+
+def _optimiser(net: QuantNet, options: TrainOptions, *, lr: float) -> torch.optim.Optimizer:
+    decayed = [p for name, p in net.named_parameters() if name.endswith("weight") and p.dim() > 1]
+    chosen = {id(p) for p in decayed}
+    rest = [p for p in net.parameters() if id(p) not in chosen]
+    groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest}]
+    return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, nesterov=True)
+
+
+def _rate(step: int, steps: int, *, peak: float) -> float:
+    """Linear warm-up over the first 5 %, then a cosine to zero."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _batches(
+    images: Tensor, labels: Tensor, data: Dataset, options: TrainOptions, phase: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled, augmented batches, epoch after epoch, without end; from named streams."""
+    epoch = 0
+    size = min(options.batch, len(labels))
+    while True:
+        order = streams.generator(options.seed, "order", phase, epoch).permutation(len(labels))
+        crops = torch.Generator().manual_seed(streams.key(options.seed, "crop", phase, epoch) >> 1)
+        for start in range(0, len(order) - size + 1, size):
+            rows = torch.from_numpy(order[start : start + size])
+            batch = augment(images[rows], crops, flip=data.flip_allowed, crop_px=options.crop_px)
+            yield batch, labels[rows]
+        epoch += 1
+
+
+def _check(loss: Tensor, *, step: int, bits: int) -> None:
+    if not torch.isfinite(loss):
+        raise BadInput(
+            f"The loss stopped being a number at step {step} (width {bits}).",
+            "Lower --lr, or start from a trained float model with --init.",
+        )
+
+
+def _by_width(net: QuantNet, images: Tensor, labels: Tensor, phase: str) -> dict[str, float]:
+    widths = [FLOAT_BITS] if phase == "float" else net.widths
+    return {
+        str(bits): round(accuracy(net.select(bits), images, labels), 4) for bits in widths
+    }
+
+
+def _append(log: Path, line: dict[str, object]) -> None:
+    with explained(log), log.open("a") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
