@@ -220,7 +220,9 @@ def engine_digest(facts: EngineFacts) -> str:
     """
     exact = facts.precision == "integer"
     options = {
-        name: value for name, value in facts.options.items() if not (exact and "threads" in name)
+        name: value
+        for name, value in facts.options.items()
+        if not (exact and ("threads" in name or "spinning" in name))
     }
     device = {name: value for name, value in facts.device.items() if name not in HARMLESS}
     return results.key(

@@ -1,0 +1,166 @@
+"""``qadtr-edge attack``: craft what is missing, replay it on the engines, count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import console, replay
+from ..engines import open_engine
+from ..errors import BadInput
+from ..patch import bank
+from ..results import Store
+from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
+from ..types import FLOAT_BITS, Engine, Patch, Result
+from . import attack_answer, attack_plan, options
+from .attack_plan import Plan
+
+CRAFT_IMAGES = 1000
+CONTROLS = "controls"
+
+
+def attack(
+    *,
+    run: options.RunPath = None,
+    runs: options.RunsRoot = DEFAULT_ROOT,
+    engine: options.Engines = "ort",
+    bits: options.Bits = None,
+    attack: Annotated[
+        str, typer.Option(help="Attacks, several with commas. The controls always run.")
+    ] = "gap,controls",
+    patch_size: Annotated[
+        str | None,
+        typer.Option(metavar="PX", help="Side, or HxW. Default: 6, and 50 from 96 px images on."),
+    ] = None,
+    patch: Annotated[
+        Path | None, typer.Option(help="Replay this .png or .npz instead of crafting.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="random, plain, centre or fixed:TOP,LEFT. Default: the attack's own."),
+    ] = None,
+    victim: Annotated[
+        str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
+    ] = "twin",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
+    ] = None,
+    data_root: options.DataRoot = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images per engine call.")] = replay.BATCH,
+    threads: options.Threads = 1,
+    seed: options.Seed = 0,
+    max_asr: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Exit 1 when the worst case is above this."),
+    ] = None,
+    json: options.JsonFlag = False,
+) -> None:
+    """Measure how often a patch wins on the engines of a run."""
+    opened = open_run(run, runs)
+    names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
+    subjects = _subjects(opened, engine, bits)
+    given = None if patch is None else bank.load(patch)
+    source = attack_plan.source(opened, data)
+    test = source.load("test", root=data_root, limit=images)
+    craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
+    plan = Plan(
+        run=opened,
+        names=names,
+        given=given,
+        patch_px=_patch_px(patch_size, given, image_px=source.image_px),
+        target=None if target is None else attack_plan.class_of(target, test.class_names),
+        placement=placement,
+        victim=attack_plan.victim(victim),
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        test=test,
+        craft=craft,
+    )
+    store = Store(opened.results, opened.labels)
+    found: list[Result] = []
+    for name, width in subjects:
+        with open_engine(opened, name, bits=width, threads=threads) as running:
+            found += _on_engine(plan, running, store=store)
+    result = attack_answer.answer(found, store)
+    record(opened, "attack", options={
+        "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
+        "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
+        "victim": victim, "steps": steps, "images": len(test), "data": source.name,
+        "batch": batch, "threads": threads, "seed": seed,
+    })  # fmt: skip
+    if json:
+        console.print_json(result.as_json())
+    else:
+        attack_answer.show(result, class_names=test.class_names)
+    _enforce(result.worst_case_asr, max_asr)
+
+
+def _subjects(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
+    """Engine and width of everything under attack; the float model only when asked for."""
+    found: list[tuple[str, int]] = []
+    for name in options.named("engine", engine):
+        there = run.widths(name)
+        if not there and engine == "all":
+            continue
+        remedy = f"Make it: qadtr-edge export --run {run.folder} --engine {name}."
+        wanted = options.offered(there, bits, remedy=remedy)
+        found += [(name, width) for width in wanted if bits is not None or width != FLOAT_BITS]
+    if not found:
+        raise BadInput(
+            f"{run.folder} holds no engine to attack.",
+            f"Make one: qadtr-edge export --run {run.folder}.",
+        )
+    return found
+
+
+def _patch_px(text: str | None, given: Patch | None, *, image_px: int) -> tuple[int, int]:
+    """Rows and columns of the patch; those of a given one when there is one."""
+    if given is None:
+        return attack_plan.patch_px(text, image_px=image_px)
+    rows, columns = given.mask.shape
+    if text is not None and attack_plan.patch_px(text, image_px=image_px) != (rows, columns):
+        raise BadInput(
+            f"The given patch has {rows}x{columns} pixels, not {text}.",
+            "Leave --patch-size out, or resize the picture.",
+        )
+    return rows, columns
+
+
+def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
+    """Every unit of the plan on one engine: done now, or found in the store."""
+    facts = engine.facts
+    subject = replay.Subject(engine, replay.engine_digest(facts), plan.test, plan.batch)
+    attacked = list(attack_plan.units(plan, facts.bits))
+    simulation = attack_plan.simulation(plan, facts.bits) if attacked else None
+    todo = [(unit, simulation) for unit in attacked]
+    todo += [(unit, None) for unit in attack_plan.control_units(plan, attacked)]
+    found: list[Result] = []
+    label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
+    with console.Progress(label, len(todo), unit="units") as progress:
+        for unit, beside in todo:
+            row = store.finished(replay.identity(unit, subject, simulation=beside))
+            if row is None:
+                row, outcomes = replay.replay(unit, facts, subject=subject, simulation=beside)
+                store.append(row, outcomes)
+            found.append(row)
+            progress.advance()
+    return found
+
+
+def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:
+    """Exits 1 when the worst case is above the threshold."""
+    if max_asr is None:
+        return
+    if worst_case_asr is None:
+        raise BadInput("--max-asr needs an attack, and only controls ran.", "Add --attack gap.")
+    if worst_case_asr > max_asr:
+        console.say(f"The worst case {worst_case_asr:.1%} is above --max-asr {max_asr:.1%}.")
+        raise typer.Exit(1)

@@ -1,0 +1,178 @@
+"""What ``attack`` answers: the JSON document, the table, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import console, metrics
+from ..attacks.controls import OCCLUSION
+from ..report.rows import Row, rows
+from ..report.warnings import title
+from ..results import Outcomes, Store
+from ..types import FLOAT_BITS, Json, Result
+
+GRADIENT_FREE = {"T4", "T5", "T6"}
+"""Tiers that search on the engine itself: the only evidence gradient masking cannot touch."""
+
+
+@dataclass(frozen=True)
+class AtWidth:
+    """One engine at one width. ``worst_case_asr``: images fooled by at least one attack, among
+    those it gets right; ``occlusion_asr``: the strongest of grey, noise and crop. Fractions."""
+
+    engine: str
+    bits: int
+    precision: str
+    n: int
+    clean_accuracy: float
+    occlusion_asr: float | None
+    worst_case_asr: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The rows of this command, and what follows from them. The extremes run over all widths."""
+
+    rows: tuple[Row, ...]
+    widths: tuple[AtWidth, ...]
+    verdict: str
+    verdict_reason: str
+
+    @property
+    def worst_case_asr(self) -> float | None:
+        return max(
+            (w.worst_case_asr for w in self.widths if w.worst_case_asr is not None), default=None
+        )
+
+    def as_json(self) -> dict[str, Json]:
+        """The document under the stable names.
+
+        With several widths ``clean_accuracy`` is the lowest, the other two rates the highest;
+        ``by_width`` has each.
+        """
+        controls = [w.occlusion_asr for w in self.widths if w.occlusion_asr is not None]
+        return {
+            "results": [row.as_json() for row in self.rows],
+            "clean_accuracy": min(width.clean_accuracy for width in self.widths),
+            "occlusion_asr": max(controls, default=None),
+            "worst_case_asr": self.worst_case_asr,
+            "verdict": self.verdict,
+            "verdict_reason": self.verdict_reason,
+            "by_width": [
+                {
+                    "engine": width.engine,
+                    "bits": width.bits,
+                    "precision": width.precision,
+                    "n": width.n,
+                    "clean_accuracy": width.clean_accuracy,
+                    "occlusion_asr": width.occlusion_asr,
+                    "worst_case_asr": width.worst_case_asr,
+                }
+                for width in self.widths
+            ],
+        }
+
+
+def answer(results: Sequence[Result], store: Store) -> Answer:
+    """The answer of these results, whose labels are in ``store``."""
+    verdict, reason = _verdict(results)
+    pairs = dict.fromkeys((result.engine, result.bits) for result in results)
+    widths = (
+        [result for result in results if (result.engine, result.bits) == pair] for pair in pairs
+    )
+    return Answer(
+        rows=rows(results),
+        widths=tuple(_at_width(there, store) for there in widths),
+        verdict=verdict,
+        verdict_reason=reason,
+    )
+
+
+def _at_width(results: Sequence[Result], store: Store) -> AtWidth:
+    found, first = rows(results), results[0]
+    attacks = [store.outcomes(row.result.key) for row in found if not row.is_control]
+    controls = [row.asr for row in found if row.result.attack in OCCLUSION]
+    return AtWidth(
+        engine=first.engine,
+        bits=first.bits,
+        precision=first.precision,
+        n=first.counts.n,
+        clean_accuracy=found[0].clean_accuracy,
+        occlusion_asr=max(controls, default=None),
+        worst_case_asr=_worst_case(attacks) if attacks else None,
+    )
+
+
+def _worst_case(attacks: Iterable[Outcomes]) -> float:
+    """Share of the images right when clean that some attack makes wrong, targeted or not."""
+    each = list(attacks)
+    truth, clean = each[0].truth, each[0].clean.labels
+    able = metrics.eligible(clean, truth)
+    won = metrics.union(np.stack([metrics.succeeded(one.patched.labels, truth) for one in each]))
+    return metrics.rate(int((able & won).sum()), int(able.sum()))
+
+
+def _verdict(results: Sequence[Result]) -> tuple[str, str]:
+    """The verdict, and one sentence why. None of them says robust."""
+    if not {result.tier for result in results} & GRADIENT_FREE:
+        return "incomplete", (
+            "no gradient-free attack ran on the engine, so these rates are lower bounds that "
+            "masked gradients could hide behind"
+        )
+    return "measured", "a lower bound, as good as the best attack tried"
+
+
+COLUMNS = (
+    "engine", "ran as", "attack", "goal", "ASR [95 %]", "fooled", "control", "excess", "clean",
+    "robust", "sim / engine only (p)",
+)  # fmt: skip
+
+
+def show(found: Answer, *, class_names: Sequence[str]) -> None:
+    """The answer as a table and two lines on stdout."""
+    lines = [_line(row, class_names) for row in found.rows]
+    first = found.rows[0].result
+    console.print_table(
+        COLUMNS,
+        lines,
+        title=f"{first.patch_size_px} px patch on {first.counts.n} images, seed {first.seed}",
+    )
+    for width in found.widths:
+        console.answer(
+            f"{title(width.engine, width.bits)}: right on {_percent(width.clean_accuracy)} without "
+            f"a patch; some attack fools {_percent(width.worst_case_asr)} of those, a square "
+            f"without an attack {_percent(width.occlusion_asr)}."
+        )
+    console.answer(f"Verdict: {found.verdict}: {found.verdict_reason}.")
+
+
+def _line(row: Row, class_names: Sequence[str]) -> list[str]:
+    result, counts = row.result, row.result.counts
+    goal = "any other" if result.target is None else class_names[result.target]
+    ran_as = "float32" if result.bits == FLOAT_BITS else result.precision
+    paired = (
+        ""
+        if row.p_mcnemar is None
+        else (f"{counts.sim_only} / {counts.engine_only} ({row.p_mcnemar:.2g})")
+    )
+    interval = f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]"
+    return [
+        title(result.engine, result.bits),
+        ran_as,
+        result.attack,
+        goal,
+        f"{_percent(row.asr)} {interval}",
+        f"{counts.fooled} / {counts.eligible}",
+        "" if row.is_control else _percent(row.control_asr),
+        "" if row.asr_excess is None else f"{100 * row.asr_excess:+.1f}",
+        _percent(row.clean_accuracy),
+        _percent(row.robust_accuracy),
+        paired,
+    ]
+
+
+def _percent(fraction: float | None) -> str:
+    return "not run" if fraction is None else f"{100 * fraction:.1f} %"

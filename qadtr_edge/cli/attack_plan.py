@@ -1,0 +1,212 @@
+"""The units of work an ``attack`` stands for: which patches, where, beside which controls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from .. import console, data, registry, replay
+from ..attacks import controls
+from ..data.dataset import Dataset
+from ..errors import BadInput, UnknownName
+from ..files import digest
+from ..integer import graph_file
+from ..patch.placement import LARGE_IMAGE_PX, Policy, policy
+from ..runs import Run
+from ..types import Json, Patch
+
+if TYPE_CHECKING:
+    from ..attacks.victim import Attack
+
+VICTIMS = ("twin", "simulation", "float")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The options of one command, checked, and the images they lead to."""
+
+    run: Run
+    names: tuple[str, ...]
+    given: Patch | None
+    patch_px: tuple[int, int]
+    target: int | None
+    placement: str | None
+    victim: str
+    steps: int | None
+    seed: int
+    batch: int
+    test: Dataset
+    craft: Dataset
+
+    def policy(self, default: str) -> Policy:
+        """Where patches land: as the user said, else as the attack does."""
+        return policy(self.placement or default, image_px=min(self.test.images.shape[2:]))
+
+
+def units(plan: Plan, bits: int) -> Iterator[replay.Unit]:
+    """The patches to replay at a width: the given one, or one crafted for each named attack."""
+    if plan.given is not None:
+        yield _given(plan, plan.given, bits=bits)
+        return
+    for name in plan.names:
+        yield _crafted(plan, name, bits=bits)
+
+
+def _crafted(plan: Plan, name: str, *, bits: int) -> replay.Unit:
+    from .. import craft
+
+    make = cast("Callable[..., Attack]", registry.resolve("attack", name))
+    chosen: dict[str, Json] = {"placement": plan.placement, "steps": plan.steps}
+    given = {option: value for option, value in chosen.items() if value is not None}
+    attack = make(patch_px=plan.patch_px, target=plan.target, **given)
+    how = plan.policy(attack.placement)
+    prey = craft.prey(plan.run, plan.victim, bits=bits)
+    with console.Progress(f"Crafting {name} on {prey.name}", attack.steps, unit="steps") as bar:
+        patch = craft.craft(
+            attack,
+            prey,
+            data=plan.craft,
+            folder=plan.run.patches,
+            seed=plan.seed,
+            told=lambda count, note: bar.advance(count, note=note),
+        )
+    said = replay.Attacked(name, prey.knowledge, prey.name, attack.tier, attack.threat)
+    return replay.Unit(said, patch, how, plan.seed)
+
+
+def _given(plan: Plan, patch: Patch, *, bits: int) -> replay.Unit:
+    """The patch of a file. What its maker knew of this engine follows from what it names."""
+    origin = patch.origin
+    known = origin.get("victim") in _digests(plan.run, bits)
+    said = replay.Attacked(
+        str(origin.get("attack", "file")),
+        knowledge="simulation" if known else "surrogate",
+        victim=str(origin.get("victim_name", "unknown")),
+        tier="T1",
+        threat="T-A",
+    )
+    target = patch.target if plan.target is None else plan.target
+    if target is not None and target >= len(plan.test.class_names):
+        raise BadInput(
+            f"The patch pushes to class {target}; {plan.test.name} has "
+            f"{len(plan.test.class_names)} classes.",
+            "Say which one is meant with --target CLASS.",
+        )
+    parameters = origin.get("parameters")
+    own = parameters.get("placement") if isinstance(parameters, dict) else None
+    how = plan.policy(str(own or "random"))
+    return replay.Unit(said, replace(patch, target=target), how, plan.seed)
+
+
+def _digests(run: Run, bits: int) -> tuple[str, ...]:
+    """Digests of the networks that tell an attacker what the engine at this width computes."""
+    found = []
+    if run.graph(bits).is_file():
+        found.append(graph_file.digest(graph_file.load(run.graph(bits))))
+    if run.checkpoint.is_file():
+        found.append(f"{digest(run.checkpoint)}@{bits}")
+    return tuple(found)
+
+
+def simulation(plan: Plan, bits: int) -> replay.Subject | None:
+    """The fake-quantized network at this width, shown the same bytes; ``None`` where it cannot be.
+
+    It needs the run's checkpoint and torch, which a device has not.
+    """
+    if not plan.run.checkpoint.is_file():
+        console.say(f"{plan.run.folder} has no checkpoint: no simulation to compare with.")
+        return None
+    try:
+        from .. import craft
+        from ..attacks.victim import logits_of
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        console.say("torch is not installed: no simulation to compare with.")
+        return None
+    prey = craft.prey(plan.run, "simulation", bits=bits)
+    return replay.Subject(
+        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
+    )
+
+
+def control_units(plan: Plan, attacked: list[replay.Unit]) -> Iterator[replay.Unit]:
+    """The controls of each setting the attacks are replayed in, and each patch shuffled."""
+    if not attacked:
+        blank = Patch(
+            np.zeros((3, *plan.patch_px), np.uint8), np.ones(plan.patch_px, bool), plan.target
+        )
+        attacked = [replay.Unit(_NOTHING, blank, plan.policy("random"), plan.seed)]
+    seen = set()
+    for unit in attacked:
+        assert isinstance(unit.patch, Patch)
+        mask = unit.patch.mask
+        setting = (mask.shape, mask.tobytes(), unit.policy, unit.patch.target)
+        made = controls.controls(unit.patch, pool=plan.craft, seed=plan.seed)
+        for name, patch in made.items():
+            if name == "shuffled":
+                if unit.attacked is _NOTHING:
+                    continue
+            elif setting in seen:
+                continue
+            yield replay.Unit(replace(_NOTHING, name=name), patch, unit.policy, unit.seed)
+        seen.add(setting)
+
+
+_NOTHING = replay.Attacked("", knowledge="none", victim="none", tier="T0", threat="T-A")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which data set a run's models are for, and the side of its images."""
+
+    name: str
+    image_px: int
+
+    def load(self, split: str, *, root: Path | None, limit: int) -> Dataset:
+        return data.load(self.name, split, root=root, limit=limit, image_size=self.image_px)
+
+
+def source(run: Run, name: str | None) -> Source:
+    """The data set called ``name``, or the one the run's checkpoint was made for."""
+    for path in sorted(run.graphs.glob("w*a*.npz")):
+        graph = graph_file.load(path)
+        known = name or graph.source.get("data")
+        if known:
+            return Source(known, image_px=graph.tensors[graph.input].shape[1])
+    from ..models import checkpoint
+
+    facts = checkpoint.read_facts(run.checkpoint)
+    return Source(name or facts.data, image_px=facts.image_px)
+
+
+def patch_px(text: str | None, *, image_px: int) -> tuple[int, int]:
+    """Rows and columns of ``6`` or ``4x12``; without text 6, or 50 on large images."""
+    if text is None:
+        side = 6 if image_px < LARGE_IMAGE_PX else 50
+        return side, side
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if not match or not int(match[1]) or not int(match[2] or match[1]):
+        raise BadInput(f"{text!r} is not a patch size.", "Give pixels: --patch-size 6, or 4x12.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def class_of(text: str, names: tuple[str, ...]) -> int:
+    """The number of the class called ``text``, or ``text`` itself when it is a number."""
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    raise UnknownName("class", text, names)
+
+
+def victim(text: str) -> str:
+    """``text`` itself; raises ``UnknownName`` when nothing is crafted on that."""
+    if text not in VICTIMS:
+        raise UnknownName("victim", text, VICTIMS)
+    return text
