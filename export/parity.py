@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qadtr_edge.integer.graph import AddRounding, IntegerGraph
+from qadtr_edge.integer.graph import AddRounding, IntegerGraph, Tensor
 from qadtr_edge.integer.judge import Judge
-from qadtr_edge.types import Engine, Json, Pixels
+from qadtr_edge.types import Engine, Json, LayerParity, Parity, Pixels
 
 from . import session as sessions
 from .gate import Kernel
@@ -28,33 +28,6 @@ BATCH = 64
 TRACED_IMAGES = 8
 
 Codes = NDArray[np.int16]
-
-
-@dataclass(frozen=True)
-class LayerParity:
-    """How the codes of one layer's output (or the logits) differ over the traced images."""
-
-    layer: str
-    elements: int
-    mismatches: int
-    max_abs_diff: float
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Counts over all images; ``layers`` in execution order, empty when nothing was traced.
-
-    ``first_divergent_layer`` is null when every logit is equal, or when no trace was asked for.
-    """
-
-    images: int
-    logits_compared: int
-    logit_mismatches: int
-    max_abs_diff: float
-    argmax_mismatches: int
-    first_divergent_layer: str | None = None
-    layers: tuple[LayerParity, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def native_rounding() -> AddRounding:
@@ -118,8 +91,7 @@ def _traced(
         if node.y == judge.graph.logits:
             layers.append(_difference(node.name, judge(images), theirs[OUTPUT]))
         elif node.y in theirs:
-            zero_point = judge.graph.tensors[node.y].zero_point
-            codes = theirs[node.y].astype(np.int16) - zero_point
+            codes = _codes(theirs[node.y], judge.graph.tensors[node.y])
             layers.append(_difference(node.name, ours[node.y], codes))
         else:
             missing.append(node.name)
@@ -130,6 +102,13 @@ def _traced(
     if _kinds(before) != _kinds(after):
         notes.append("showing the layers changed which kernels ran")
     return replace(counts, first_divergent_layer=first, layers=tuple(layers), notes=tuple(notes))
+
+
+def _codes(held: NDArray[np.generic], tensor: Tensor) -> NDArray[np.generic]:
+    """Codes of what a file holds under a tensor's name: containers, or reals where it is float."""
+    if held.dtype == np.uint8:
+        return held.astype(np.int16) - np.int16(tensor.zero_point)
+    return held.astype(np.float64) / tensor.scale
 
 
 def _difference(layer: str, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> LayerParity:
@@ -146,13 +125,12 @@ def _kinds(ran: list[Kernel]) -> dict[str, int]:
 def exposed(model: Path, tensors: Sequence[str]) -> bytes:
     """The ONNX file with those of ``tensors`` it computes as further outputs."""
     import onnx
-    from onnx import TensorProto, helper
 
     with sessions.explained(model):
         loaded = onnx.load(str(model))
     computed = {name for node in loaded.graph.node for name in node.output}
     for name in tensors:
         if name in computed:
-            loaded.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, None))
+            loaded.graph.output.append(onnx.ValueInfoProto(name=name))  # its type is inferred
     content: bytes = loaded.SerializeToString()
     return content

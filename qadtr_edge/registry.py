@@ -22,6 +22,12 @@ TABLES: dict[str, dict[str, str]] = {
     "builder": {  # (integer graph, folder, *, threads) -> artefact written into the folder
         "ort": "qadtr_edge.export.ort:build",
     },
+    "float builder": {  # (float graph, folder, *, threads) -> the yardstick written into the folder
+        "ort": "qadtr_edge.export.fp32:build_float",
+    },
+    "parity": {  # (integer graph, engine, *, images, model) -> types.Parity
+        "ort": "qadtr_edge.export.parity:compare",
+    },
     "attack": {
         "gap": "qadtr_edge.attacks.gap:Gap",
         "lavan": "qadtr_edge.attacks.lavan:Lavan",

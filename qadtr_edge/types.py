@@ -120,6 +120,34 @@ class EngineFacts:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class LayerParity:
+    """How one layer's output codes (or the logits) on an engine differ from the judge's."""
+
+    layer: str
+    elements: int
+    mismatches: int
+    max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """An engine's logits against the judge's, counted over all images, bit for bit.
+
+    - ``layers``: in execution order, over a few images; empty when nothing was traced.
+    - ``first_divergent_layer``: ``None`` when no traced layer differs.
+    """
+
+    images: int
+    logits_compared: int
+    logit_mismatches: int
+    max_abs_diff: float
+    argmax_mismatches: int
+    first_divergent_layer: str | None = None
+    layers: tuple[LayerParity, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Something that classifies images; a context manager. After ``close`` every call is an error."""

@@ -1,0 +1,224 @@
+"""``qadtr-edge verify``: did integers run, and are they the judge's, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from .. import console, registry
+from ..engines import artefact_of, open_engine
+from ..errors import BadInput
+from ..files import digest, write_json
+from ..integer import graph_file
+from ..integer.graph import IntegerGraph
+from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
+from ..types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
+from . import options
+
+Compare = Callable[..., Parity]
+
+
+def verify(
+    *,
+    run: options.RunPath = None,
+    runs: options.RunsRoot = DEFAULT_ROOT,
+    engine: options.Engines = "ort",
+    bits: options.Bits = None,
+    images: options.Images = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
+    ] = None,
+    data_root: options.DataRoot = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare every layer even when all logits are equal.")
+    ] = False,
+    threads: options.Threads = 1,
+    json: options.JsonFlag = False,
+) -> None:
+    """Compare engines with the exact integer graph on all test images, and check their kernels.
+
+    Exit code 1 when a layer ran in float or a logit differs. With one engine at one width, --json
+    prints its result; with several, an object whose "results" lists them.
+    """
+    opened = open_run(run, runs)
+    chosen = _chosen(opened, engine, bits)
+    rows: list[_Row] = []
+    loaded: dict[tuple[str, int], Pixels] = {}
+    for name, width in chosen:
+        graph = graph_file.load(opened.graph(width))
+        _warn_if_stale(opened, graph, width)
+        source = _source(graph, data)
+        if source not in loaded:
+            loaded[source] = _images(source, root=data_root, limit=images)
+        row = _verified(
+            opened, graph, loaded[source], name=name, bits=width, threads=threads, trace=layers
+        )
+        write_json(opened.engine(name, width) / "verify.json", row.as_json(layers=True))
+        rows.append(row)
+    record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
+           "data": data, "threads": threads})  # fmt: skip
+    if json:
+        shown: list[Json] = [row.as_json(layers=layers) for row in rows]
+        console.print_json(shown[0] if len(shown) == 1 else {"results": shown})
+    else:
+        _print(rows)
+    if not all(row.holds for row in rows):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """``bits``: the width asked for; what the file says of itself is in ``facts``."""
+
+    bits: int
+    facts: EngineFacts
+    parity: Parity
+
+    @property
+    def holds(self) -> bool:
+        return self.facts.precision == "integer" and self.parity.logit_mismatches == 0
+
+    def as_json(self, *, layers: bool) -> dict[str, Json]:
+        parity = self.parity
+        row: dict[str, Json] = {
+            "engine": self.facts.engine,
+            "bits": self.bits,
+            "precision": self.facts.precision,
+            "integer_kernels": self.facts.integer_kernels,
+            "float_layers": list(self.facts.float_layers),
+            "images": parity.images,
+            "logits_compared": parity.logits_compared,
+            "logit_mismatches": parity.logit_mismatches,
+            "max_abs_diff": parity.max_abs_diff,
+            "argmax_mismatches": parity.argmax_mismatches,
+            "first_divergent_layer": parity.first_divergent_layer,
+            "engine_digest": self.facts.digest,
+            "runtime": self.facts.runtime,
+            "notes": [*self.facts.notes, *parity.notes],
+        }
+        if layers:
+            row["layers"] = [
+                {
+                    "layer": layer.layer,
+                    "elements": layer.elements,
+                    "mismatches": layer.mismatches,
+                    "max_abs_diff": layer.max_abs_diff,
+                }
+                for layer in parity.layers
+            ]
+        return row
+
+
+def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
+    """Engine and width of every file to verify; the float model has no integers to compare."""
+    found: list[tuple[str, int]] = []
+    asked = options.widths(bits, allow_float=False) if bits else None
+    for name in options.named("engine", engine):
+        there = [width for width in run.widths(name) if width != FLOAT_BITS]
+        if asked is None and not there and engine != "all":
+            artefact_of(run, name, bits=8)  # answers with the command that makes one
+        for width in asked or there:
+            artefact_of(run, name, bits=width)
+            found.append((name, width))
+    if not found:
+        raise BadInput(f"{run.folder} holds no engine to verify.", "Make one: qadtr-edge export.")
+    return found
+
+
+def _warn_if_stale(run: Run, graph: IntegerGraph, bits: int) -> None:
+    made_from = graph.source.get("checkpoint")
+    if made_from and run.checkpoint.is_file() and digest(run.checkpoint) != made_from:
+        console.say(
+            f"Warning: {run.graph(bits)} was exported from another checkpoint than the one in "
+            f"{run.folder}; `qadtr-edge export --run {run.folder}` makes it anew."
+        )
+
+
+def _source(graph: IntegerGraph, data: str | None) -> tuple[str, int]:
+    """Which data set the images come from, and their side in pixels."""
+    name = data or graph.source.get("data")
+    if name is None:
+        raise BadInput(
+            "The integer graph does not say which data set its model is for.", "Give --data NAME."
+        )
+    return name, graph.tensors[graph.input].shape[1]
+
+
+def _images(source: tuple[str, int], *, root: Path | None, limit: int | None) -> Pixels:
+    from ..data import load
+
+    name, side_px = source
+    return load(name, "test", root=root, limit=limit, image_size=side_px).images
+
+
+def _verified(
+    run: Run,
+    graph: IntegerGraph,
+    images: Pixels,
+    *,
+    name: str,
+    bits: int,
+    threads: int,
+    trace: bool,
+) -> _Row:
+    compare = cast(Compare, registry.resolve("parity", name))
+    label = f"verify {name} {width_name(bits)}"
+    with (
+        open_engine(run, name, bits=bits, threads=threads) as engine,
+        console.Progress(label, len(images), unit="images") as progress,
+    ):
+        parity = compare(
+            graph,
+            engine,
+            images=images,
+            model=artefact_of(run, name, bits=bits),
+            trace=trace,
+            on_batch=progress.advance,
+        )
+        return _Row(bits, engine.facts, parity)
+
+
+def _print(rows: list[_Row]) -> None:
+    columns = [
+        "engine", "values", "ran as", "integer kernels", "float layers", "images",
+        "logits that differ", "largest difference", "classes that differ", "first in",
+    ]  # fmt: skip
+    table = [
+        [
+            row.facts.engine,
+            width_name(row.bits),
+            row.facts.precision,
+            str(row.facts.integer_kernels),
+            ", ".join(row.facts.float_layers) or "none",
+            f"{row.parity.images:,}",
+            f"{row.parity.logit_mismatches:,} of {row.parity.logits_compared:,}",
+            f"{row.parity.max_abs_diff:g}",
+            f"{row.parity.argmax_mismatches:,}",
+            row.parity.first_divergent_layer or "-",
+        ]
+        for row in rows
+    ]
+    console.print_table(columns, table, title="Engine against the exact integer graph")
+    for row in rows:
+        for note in (*row.facts.notes, *row.parity.notes):
+            console.say(f"{row.facts.engine} {width_name(row.bits)}: {note}.")
+        if not row.holds:
+            console.say(
+                f"{row.facts.engine} {width_name(row.bits)} does not hold: "
+                f"{_reason(row)}. It may not be called INT8."
+            )
+
+
+def _reason(row: _Row) -> str:
+    reasons = []
+    if row.facts.precision != "integer":
+        named = ", ".join(row.facts.float_layers) or "all layers"
+        reasons.append(f"it ran in {row.facts.precision} precision ({named})")
+    if row.parity.logit_mismatches:
+        where = row.parity.first_divergent_layer or "an unknown layer"
+        reasons.append(f"its logits differ from {where} on")
+    return " and ".join(reasons)
