@@ -16,32 +16,44 @@ from .codes import CodeRange
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Forward and LSQ backward in few passes; backward is built of differentiable operations."""
+    """The rule above for any broadcastable ``scale``; backward is built of differentiable parts."""
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: FunctionCtx, value: Tensor, scale: Tensor, low: int, high: int, step_gradient: float
     ) -> Tensor:
-        codes = torch.div(value, scale).clamp_(low, high).round_()
-        ctx.save_for_backward(value, scale)
+        result = torch.div(value, scale).clamp_(low, high).round_().mul_(scale)
+        ctx.save_for_backward(value, scale, result)
         ctx.low, ctx.high, ctx.step_gradient = low, high, step_gradient  # type: ignore[attr-defined]
-        return codes.mul_(scale)
+        return result
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        value, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        value, scale, result = ctx.saved_tensors  # type: ignore[attr-defined]
         low, high = ctx.low, ctx.high  # type: ignore[attr-defined]
-        ratio = value / scale
-        inside = (ratio >= low) & (ratio <= high)
-        grad_value = gradient * inside if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        if scale.numel() == 1:  # one pass, where the comparison and the product would be four
+            size = float(scale)
+            inner = torch.ops.aten.hardtanh_backward(gradient, value, low * size, high * size)
+        else:
+            inner = gradient * ((value > low * scale) & (value < high * scale))
         grad_scale = None
         if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
-            codes = ratio.clamp(low, high).round()
-            slope = gradient * (codes - ratio * inside)
-            grad_scale = slope.sum_to_size(scale.shape) * ctx.step_gradient  # type: ignore[attr-defined]
-        return grad_value, grad_scale, None, None, None
+            # sum g (n - inside v/s) = (sum g s n - sum_inside g v) / s
+            if scale.numel() == 1:
+                slope = (_dot(gradient, result) - _dot(inner, value)).view(scale.shape)
+            else:
+                slope = (gradient * result - inner * value).sum_to_size(scale.shape)
+            grad_scale = slope / scale * ctx.step_gradient  # type: ignore[attr-defined]
+        return inner, grad_scale, None, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the elementwise product, 0-d; no copy where both share a dense memory layout."""
+    if a.dim() == 4 and not a.is_contiguous() and a.stride() == b.stride():
+        a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)
+    return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
 def fake_quantize(value: Tensor, scale: Tensor, codes: CodeRange) -> Tensor:
