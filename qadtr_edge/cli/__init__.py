@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import traceback
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, NoReturn
 
 import typer
@@ -23,6 +22,7 @@ OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 VERBS = (
     "train", "quantize", "export", "verify", "attack", "bench", "report", "data", "doctor",
 )  # fmt: skip
+"""In the order of ``--help``; each is the function of that name in the file of that name."""
 
 EXTRAS = {
     "torch": "train", "safetensors": "train", "scipy": "train", "PIL": "train", "onnx": "onnx",
@@ -41,8 +41,7 @@ app = typer.Typer(
 )
 
 for verb in VERBS:
-    if find_spec(f"{__name__}.{verb}"):
-        app.command(verb)(getattr(import_module(f"{__name__}.{verb}"), verb))
+    app.command(verb)(getattr(import_module(f"{__name__}.{verb}"), verb))
 
 
 def _version(wanted: bool) -> None:

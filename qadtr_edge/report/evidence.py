@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..engines import ARTEFACT
 from ..errors import BadInput
@@ -24,7 +25,8 @@ class EngineEvidence:
     """One engine at one width, as it stands in the folder now.
 
     ``facts``, ``parity``: its ``facts.json`` and ``verify.json``. ``latency``: its rows of
-    ``bench.json`` by batch size, only those measured on this very file.
+    ``bench.json`` by batch size. All only when they speak of this very file; ``outdated`` names
+    those that speak of another.
     """
 
     engine: str
@@ -34,6 +36,7 @@ class EngineEvidence:
     facts: Object | None
     parity: Object | None
     latency: Mapping[int, Object]
+    outdated: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str | None:
@@ -67,7 +70,7 @@ class Evidence:
 def read(run: Run) -> Evidence:
     """The evidence of ``run``. Raises ``BadInput`` for files that cannot be read."""
     stages = read_manifest(run)["stages"]
-    bench = _object(run, "bench.json") or {}
+    bench = _object(run.bench) or {}
     rows = bench.get("results")
     latency = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     plan = bench.get("plan")
@@ -93,14 +96,15 @@ def _engine(run: Run, name: str, *, bits: int, latency: list[dict[str, Json]]) -
     folder = run.engine(name, bits)
     artefact = folder / ARTEFACT
     sha = digest(artefact)
-    place = folder.relative_to(run.folder)
+    facts = _object(folder / "facts.json")
+    parity = _object(folder / "verify.json")
     return EngineEvidence(
         engine=name,
         bits=bits,
         digest=sha,
         size_bytes=artefact.stat().st_size,
-        facts=_object(run, f"{place}/facts.json"),
-        parity=_object(run, f"{place}/verify.json"),
+        facts=facts if _is_of(facts, "digest", sha) else None,
+        parity=parity if _is_of(parity, "engine_digest", sha) else None,
         latency={
             batch: row
             for row in latency
@@ -108,12 +112,24 @@ def _engine(run: Run, name: str, *, bits: int, latency: list[dict[str, Json]]) -
             and row.get("engine_digest") == sha
             and isinstance(batch := row.get("batch"), int)
         },
+        outdated=tuple(
+            name
+            for name, found, key in (
+                ("facts.json", facts, "digest"),
+                ("verify.json", parity, "engine_digest"),
+            )
+            if found is not None and not _is_of(found, key, sha)
+        ),
     )
 
 
-def _object(run: Run, path: str) -> Object | None:
-    """A JSON object of the run folder, or ``None`` when the file is absent."""
-    file = run.folder / path
+def _is_of(found: Object | None, key: str, sha: str) -> bool:
+    """Whether a JSON file speaks of the engine file with this digest."""
+    return found is not None and found.get(key) == sha
+
+
+def _object(file: Path) -> Object | None:
+    """The JSON object in a file, or ``None`` when the file is absent."""
     if not file.is_file():
         return None
     value = read_json(file)

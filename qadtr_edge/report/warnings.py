@@ -65,9 +65,8 @@ def _about_engine(engine: EngineEvidence) -> Iterator[str]:
             f"{name} differs from the integer graph in {engine.parity['logit_mismatches']} of "
             f"{engine.parity.get('logits_compared')} logits; first divergent layer: {where}."
         )
-    digest = (engine.parity or {}).get("engine_digest")
-    if digest is not None and digest != engine.digest:
-        yield f"{name} was built again after it was verified: `qadtr-edge verify`."
+    for file in engine.outdated:
+        yield f"{name}: {file} speaks of another engine file and was left out."
 
 
 def _about_rows(evidence: Evidence, rows: tuple[Row, ...]) -> Iterator[str]:
