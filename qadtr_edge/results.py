@@ -138,7 +138,7 @@ class Store:
         """The labels and margins behind a row. Raises ``BadInput`` when they cannot be read."""
         path = self._labels_of(key)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 sides = {
                     side: Answers(file[f"{side}_label"], file[f"{side}_margin"])
                     for side in _SIDES

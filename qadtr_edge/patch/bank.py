@@ -91,7 +91,7 @@ def to_image(patch: Patch) -> Image:
 def _from_npz(path: Path) -> Patch:
     remedy = "Delete it: the next run crafts it again. Or give another file with --patch."
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             pixels = file["pixels"]
             mask = file["mask"] if "mask" in file else np.ones(pixels.shape[1:], bool)
             header = json.loads(str(file["header"])) if "header" in file else {}
