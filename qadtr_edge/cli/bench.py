@@ -66,7 +66,7 @@ def bench(
     if json:
         console.print_json(document)
     else:
-        _print(rows, plan, loop_ms)
+        _print(rows, plan, loop_ms, threads=threads)
     if max_p99_ms is not None:
         _enforce(rows, max_p99_ms, asked=bits)
 
@@ -166,7 +166,7 @@ def _any_graph(run: Run) -> IntegerGraph:
     )
 
 
-def _print(rows: list[_Row], plan: timing.Plan, loop_ms: dict[str, Json]) -> None:
+def _print(rows: list[_Row], plan: timing.Plan, loop_ms: dict[str, Json], *, threads: int) -> None:
     columns = ["engine", "values", "ran as", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s",
                "against fp32", "CoV", "stable"]  # fmt: skip
     console.print_table(
@@ -185,7 +185,8 @@ def _print(rows: list[_Row], plan: timing.Plan, loop_ms: dict[str, Json]) -> Non
             ]
             for row in rows
         ],
-        title=f"Latency ({plan.name}: {plan.windows} windows of {plan.window_s:g} s)",
+        title=f"Latency ({plan.name}: {plan.windows} windows of {plan.window_s:g} s, {threads} "
+        f"thread{'' if threads == 1 else 's'})",
     )
     costs = ", ".join(f"{value:.4f} ms at batch {size}" for size, value in loop_ms.items())
     console.say(f"The measuring loop itself costs {costs}.")

@@ -79,7 +79,7 @@ def _summary_row(line: Line) -> list[str]:
         _milliseconds(single),
         _number(many, "images_per_s", "{:,.0f}"),
         _number(single, "speedup_vs_fp32", "{:.2f}x"),
-        f"{line.engine.size_bytes / 1024:,.0f}",
+        f"{line.engine.size_bytes / 1000:,.0f}",
     ]
 
 
@@ -108,7 +108,8 @@ def _sentence(line: Line) -> str:
     control = (
         "; no control was run"
         if row.control is None
-        else f"; the same square without an attack fools {_percent(row.control_asr)}"
+        else f"; the strongest control of that size, {row.control.attack}, fools "
+        f"{_percent(row.control_asr)}"
     )
     return (
         f"**{title(line.engine.engine, line.engine.bits)}** ({_ran_as(line)}): the strongest patch "
@@ -178,13 +179,17 @@ def _latency_note(document: Document) -> str:
 
 def _provenance(document: Document) -> str:
     stages = document.evidence.stages
-    columns = ("stage", "command", "commit", "machine", "versions", "finished (UTC)")
+    columns = ("stage", "command", "commit", "finished (UTC)")
     lines = [[name, *_stage(entry)] for name, entry in sorted(stages.items(), key=_finished)]
+    places: dict[str, list[str]] = {}
+    for name, entry in sorted(stages.items(), key=_finished):
+        places.setdefault(_place(entry), []).append(name)
     engines = [
         [title(line.engine.engine, line.engine.bits), f"`{line.engine.digest}`"]
         for line in document.lines
     ]
     blocks = [_table(columns, lines)] if lines else ["No stage recorded itself."]
+    blocks += [f"{', '.join(names)} ran on: {place}." for place, names in places.items()]
     if engines:
         blocks.append(_table(("engine", "SHA-256 of the file"), engines))
     return "\n\n".join(blocks)
@@ -192,15 +197,19 @@ def _provenance(document: Document) -> str:
 
 def _stage(entry: Object) -> list[str]:
     argv, git = entry.get("argv"), _inner(entry, "git")
-    device, versions = _inner(entry, "device"), _inner(entry, "versions")
     commit = str(git.get("commit") or "not a checkout")[:12]
     return [
         f"`{' '.join(map(str, argv))}`" if isinstance(argv, list) else "-",
         f"{commit} with changes" if git.get("dirty") else commit,
-        f"{device.get('cpu')}, {device.get('cores')} cores",
-        ", ".join(f"{name} {version}" for name, version in versions.items()),
         str(entry.get("finished_utc")),
     ]
+
+
+def _place(entry: Object) -> str:
+    """Machine and versions of a stage."""
+    device, versions = _inner(entry, "device"), _inner(entry, "versions")
+    software = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{device.get('cpu')}, {device.get('cores')} cores, {device.get('platform')}; {software}"
 
 
 def _inner(entry: Object, key: str) -> dict[str, Json]:

@@ -96,6 +96,16 @@ def test_drift_between_windows_is_not_stable() -> None:
     assert not drifting.stable
 
 
+def test_one_interrupted_call_in_a_thousand_is_told_by_the_maximum() -> None:
+    calls = np.full(1000, 1.0)
+    calls[500] = 100.0
+    found = Timing(1, (calls, np.full(1000, 1.0)), 0, settled=True)
+    assert found.stable
+    assert found.summary()["max_ms"] == 100.0
+    jitter = np.tile([1.0, 1.5], 500)
+    assert not Timing(1, (jitter, jitter), 0, settled=True).stable
+
+
 @given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=200))
 def test_percentiles_are_ordered_and_within_the_samples(samples: list[float]) -> None:
     found = Timing(1, (np.array(samples),), 0, settled=True)
