@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,19 @@ class Module:
 
 def modules() -> list[Module]:
     return [Module(path) for home in HOMES for path in sorted((ROOT / home).rglob("*.py"))]
+
+
+def blocking(packages: Iterable[str]) -> str:
+    """Python source after which importing any of ``packages`` fails as if it were not installed."""
+    return (
+        "import sys\n"
+        "class Blocked:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {sorted(packages)!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked)\n"
+    )
 
 
 def module_id(module: Module) -> str:

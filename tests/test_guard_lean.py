@@ -7,10 +7,8 @@ import sys
 
 import pytest
 
-from source import modules
+from source import blocking, modules
 from test_guard_layers import HEAVY, torch_free
-
-BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -20,13 +18,12 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_torch_free_modules_import_without_any_heavy_package() -> None:
     """In one process where importing torch, onnx, scipy, PIL … fails."""
     names = [module.name for module in modules() if torch_free(module)]
-    block = BLOCK.format(blocked=sorted(HEAVY))
-    done = run(block + "".join(f"import {name}; " for name in names))
+    done = run(blocking(HEAVY) + "\n".join(f"import {name}" for name in names))
     assert done.returncode == 0, done.stderr
 
 
 def test_the_block_blocks() -> None:
-    done = run(BLOCK.format(blocked=["torch"]) + "import torch")
+    done = run(blocking(["torch"]) + "import torch")
     assert done.returncode != 0
     assert "ModuleNotFoundError" in done.stderr
 
