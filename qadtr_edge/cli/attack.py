@@ -105,18 +105,12 @@ def attack(
 
 def _subjects(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
     """Engine and width of everything under attack; the float model only when asked for."""
-    found: list[tuple[str, int]] = []
-    for name in options.named("engine", engine):
-        there = run.widths(name)
-        if not there and engine == "all":
-            continue
-        remedy = f"Make it: qadtr-edge export --run {run.folder} --engine {name}."
-        wanted = options.offered(there, bits, remedy=remedy)
-        found += [(name, width) for width in wanted if bits is not None or width != FLOAT_BITS]
+    there = options.subjects(run, engine, bits=bits)
+    found = [(name, width) for name, width in there if bits is not None or width != FLOAT_BITS]
     if not found:
         raise BadInput(
-            f"{run.folder} holds no engine to attack.",
-            f"Make one: qadtr-edge export --run {run.folder}.",
+            f"{run.folder} holds only float models.",
+            f"Make an integer one: qadtr-edge export --run {run.folder} --bits 8; or --bits 32.",
         )
     return found
 

@@ -43,7 +43,7 @@ def bench(
     """Measure latency and throughput; the float model is always measured beside."""
     opened = open_run(run, runs)
     plan = timing.FULL if full else timing.QUICK
-    chosen = _chosen(opened, engine, bits)
+    chosen = _with_yardsticks(opened, options.subjects(opened, engine, bits=bits))
     document: dict[str, Json] = {
         "schema": SCHEMA,
         "run": opened.name,
@@ -95,25 +95,10 @@ class _Row:
         return row
 
 
-def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
-    """Engine and width of every subject; the float model of each engine comes first."""
-    found: list[tuple[str, int]] = []
-    for name in options.named("engine", engine):
-        there = run.widths(name)
-        if not there and engine == "all":
-            continue
-        remedy = (
-            f"Make it: qadtr-edge export --run {run.folder} --engine {name} --bits {bits or 8}."
-        )
-        wanted = options.offered(there, bits, remedy=remedy)
-        yardstick = [FLOAT_BITS] if FLOAT_BITS in there else []
-        found += [(name, width) for width in dict.fromkeys([*yardstick, *wanted])]
-    if not found:
-        raise BadInput(
-            f"{run.folder} holds no engine {'' if engine == 'all' else engine + ' '}to measure.",
-            f"Make one: qadtr-edge export --run {run.folder}.",
-        )
-    return found
+def _with_yardsticks(run: Run, chosen: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The chosen engines, the float model of each beside them where it was exported."""
+    floats = [(name, FLOAT_BITS) for name, _ in chosen if FLOAT_BITS in run.widths(name)]
+    return list(dict.fromkeys([*floats, *chosen]))
 
 
 def _batches(text: str) -> list[int]:

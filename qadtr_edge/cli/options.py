@@ -1,12 +1,12 @@
 """The options verbs share, as annotated types: one spelling, one help text, one range each.
 
-A verb writes ``run: options.Run = None, engine: options.Engines = "ort"`` and nothing else.
-Values that hold several names or widths come as text and are split by ``split`` and ``widths``.
+A verb writes ``run: options.RunPath = None, engine: options.Engines = "ort"`` and nothing else.
+Values that hold several names or widths come as text; ``split``, ``named``, ``widths`` and
+``subjects`` read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from .. import registry
 from ..errors import BadInput, UnknownName
+from ..runs import Run
 from ..types import FLOAT_BITS
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
@@ -93,12 +94,29 @@ def widths(text: str, *, allow_float: bool = True) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def offered(bits: Iterable[int], chosen: str | None, *, remedy: str) -> tuple[int, ...]:
-    """The widths a verb works on: ``chosen``, or all of ``bits``; each must be among ``bits``."""
-    there = tuple(bits)
-    wanted = widths(chosen) if chosen is not None else there
-    for width in wanted:
-        if width not in there:
-            listed = ", ".join(map(str, there)) or "none"
-            raise BadInput(f"Width {width} is not there; there is: {listed}.", remedy)
-    return wanted
+def subjects(run: Run, engine: str, *, bits: str | None) -> list[tuple[str, int]]:
+    """Engine and width of everything exported that ``--engine`` and ``--bits`` choose.
+
+    Without ``--bits``: every width, the float model first. Raises ``BadInput``, with the command
+    that exports it, for what is not there.
+    """
+    wanted = None if bits is None else widths(bits)
+    found: list[tuple[str, int]] = []
+    command = f"qadtr-edge export --run {run.folder}"
+    for name in named("engine", engine):
+        there = run.widths(name)
+        for width in there if wanted is None else wanted:
+            if width in there:
+                found.append((name, width))
+            elif there or engine != "all":
+                raise BadInput(
+                    f"{run.folder} holds no {name} engine at width {width}; "
+                    f"it holds: {', '.join(map(str, there)) or 'none'}.",
+                    f"Make it: {command} --engine {name} --bits {width}.",
+                )
+    if not found:
+        raise BadInput(
+            f"{run.folder} holds no {'engine' if engine == 'all' else engine + ' engine'}.",
+            f"Make one: {command}.",
+        )
+    return found

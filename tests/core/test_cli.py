@@ -6,11 +6,13 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from qadtr_edge import cli, errors
 from qadtr_edge.cli import doctor, options
+from qadtr_edge.runs import Run
 
 
 def main(
@@ -136,6 +138,19 @@ def test_names_are_checked_against_the_registry() -> None:
         options.named("engine", "otr")
     with pytest.raises(errors.BadInput):
         options.named("engine", " , ")
+
+
+def test_subjects_are_what_was_exported(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(errors.BadInput, match="holds no engine"):
+        options.subjects(run, "all", bits=None)
+    for bits in (8, 2, 32):
+        run.engine("ort", bits).mkdir(parents=True)
+    assert options.subjects(run, "ort", bits=None) == [("ort", 32), ("ort", 8), ("ort", 2)]
+    assert options.subjects(run, "all", bits="2,8") == [("ort", 2), ("ort", 8)]
+    with pytest.raises(errors.BadInput) as caught:
+        options.subjects(run, "ort", bits="4")
+    assert "--bits 4" in caught.value.remedy
 
 
 def test_doctor_says_why_and_what_to_do() -> None:
