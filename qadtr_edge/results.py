@@ -168,8 +168,9 @@ class Store:
         """The row in one line of the file."""
         try:
             value = json.loads(text)
-            schema = value.pop("schema")
-        except (ValueError, KeyError, AttributeError) as error:
+            schema = value["schema"]
+            found = set(value) - {"schema"}, set(value.get("counts", ()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"Line {number} of {self.lines} is not a result.",
                 "Remove that line; its unit is then run again.",
@@ -179,12 +180,13 @@ class Store:
                 f"Line {number} of {self.lines} has schema {schema}; this version reads {SCHEMA}.",
                 "Update qadtr-edge (pip install --upgrade qadtr-edge), or start a new run.",
             )
-        if odd := (set(value) ^ _COLUMNS) | (set(value.get("counts", ())) ^ _COUNTS):
+        if odd := (found[0] ^ _COLUMNS) | (found[1] ^ _COUNTS):
             raise BadInput(
                 f"Line {number} of {self.lines} lacks or adds columns: {', '.join(sorted(odd))}.",
                 "Remove that line; its unit is then run again.",
             )
-        return Result(**{**value, "counts": Counts(**value["counts"])})
+        columns = {name: value[name] for name in _COLUMNS}
+        return Result(**{**columns, "counts": Counts(**value["counts"])})
 
 
 def _cut_torn_line(handle: int, path: Path) -> int:

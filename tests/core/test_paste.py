@@ -48,9 +48,7 @@ def by_hand(images: Pixels, pixels: Pixels, *, mask: np.ndarray, at: Placements)
 ANYWHERE = st.builds(
     lambda values: Placements(*np.array(values, float).T),
     st.lists(
-        st.tuples(
-            st.floats(-6, 16), st.floats(-6, 16), st.floats(-180, 180), st.floats(0.4, 2.0)
-        ),
+        st.tuples(st.floats(-6, 16), st.floats(-6, 16), st.floats(-180, 180), st.floats(0.4, 2.0)),
         min_size=1,
         max_size=4,
     ),
