@@ -87,7 +87,7 @@ def _untrained(folder: Path) -> runs.Run:
     calibrate(net, torch.from_numpy(held.images), method="minmax", seed=0)
     facts = checkpoint.CheckpointFacts("resnet20", "signs", classes, 32, WIDTHS, net.spec)
     run = runs.new_run(folder)
-    checkpoint.save(net, facts, run.checkpoint)
+    checkpoint.save(net, run.checkpoint, facts=facts)
     export(run=run.folder)
     return run
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -36,7 +36,7 @@ class Recipe(Protocol):
 
     def width(self, net: QuantNet, step: int) -> int: ...
 
-    def loss(self, net: QuantNet, images: Tensor, labels: Tensor) -> Tensor: ...
+    def loss(self, net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def train(
     and thread count. Raises ``BadInput`` when the loss stops being a number.
     """
     torch.manual_seed(options.seed)
-    net.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
-    recipe = cast(Recipe, registry.resolve("defence", options.recipe)(seed=options.seed))
+    _to_channels_last(net)
+    make = cast(Callable[..., Recipe], registry.resolve("defence", options.recipe))
+    recipe = make(seed=options.seed)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     held = torch.from_numpy(calibration.images)
     held_labels = torch.from_numpy(calibration.labels)
@@ -76,11 +77,12 @@ def train(
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("")
     for phase, epochs, lr in phases:
+        if phase == "quantized" and net.plans:
+            _start_widths(net, held)
         if not epochs:
             continue
-        if phase == "quantized":
-            _start_widths(net, held)
-        steps = max(1, math.ceil(epochs * len(labels) / options.batch))
+        size = min(options.batch, len(labels))
+        steps = max(1, math.ceil(epochs * len(labels) / size))
         optimiser = _optimiser(net, options, lr=lr)
         begun_s, seen = time.monotonic(), 0
         with Progress(f"train {options.recipe} ({phase})", steps, unit="steps") as progress:
@@ -90,14 +92,14 @@ def train(
                 net.train().select(FLOAT_BITS if phase == "float" else recipe.width(net, step))
                 for group in optimiser.param_groups:
                     group["lr"] = _rate(step, steps, peak=lr)
-                loss = recipe.loss(net, x, y)
+                loss = recipe.loss(net, x, labels=y)
                 _check(loss, step=step, bits=net.bits)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
                 seen += len(y)
                 progress.advance(note=f"loss {loss.item():.3f}")
-                if (step + 1) % max(1, len(labels) // options.batch) == 0 or step + 1 == steps:
+                if (step + 1) % (len(labels) // size) == 0 or step + 1 == steps:
                     line: dict[str, object] = {"phase": phase, "step": step + 1, "images": seen}
                     line["seconds"] = round(time.monotonic() - begun_s, 1)
                     line["loss"] = round(loss.item(), 5)
@@ -112,9 +114,16 @@ def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
     """Simulated accuracy on ``data`` at every width of ``net``, 0 to 1."""
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     selected = net.bits
-    found = {bits: accuracy(net.select(bits), images, labels) for bits in net.widths}
+    found = {bits: accuracy(net.select(bits), images, labels=labels) for bits in net.widths}
     net.select(selected)
     return found
+
+
+def _to_channels_last(net: QuantNet) -> None:
+    """The memory layout in which convolutions train a quarter faster on CPUs."""
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _start_widths(net: QuantNet, held: Tensor) -> None:
@@ -133,7 +142,10 @@ def _optimiser(net: QuantNet, options: TrainOptions, *, lr: float) -> torch.opti
     decayed = [p for name, p in net.named_parameters() if name.endswith("weight") and p.dim() > 1]
     chosen = {id(p) for p in decayed}
     rest = [p for p in net.parameters() if id(p) not in chosen]
-    groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest}]
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": options.weight_decay},
+        {"params": rest},
+    ]
     return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, nesterov=True)
 
 
@@ -172,7 +184,7 @@ def _check(loss: Tensor, *, step: int, bits: int) -> None:
 def _by_width(net: QuantNet, images: Tensor, labels: Tensor, phase: str) -> dict[str, float]:
     widths = [FLOAT_BITS] if phase == "float" else net.widths
     return {
-        str(bits): round(accuracy(net.select(bits), images, labels), 4) for bits in widths
+        str(bits): round(accuracy(net.select(bits), images, labels=labels), 4) for bits in widths
     }
 
 

@@ -15,6 +15,7 @@ from .train import Model, Scales, answer_accuracies, spec_of
 
 
 def quantize(
+    *,
     weights: Annotated[Path, typer.Option(help="Float weights: .safetensors or a torch file.")],
     model: Model = "resnet20",
     data: options.Data = "cifar10",
@@ -88,6 +89,6 @@ def quantize(
         model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
         class_names=held.class_names, trained_widths=(FLOAT_BITS,), made_by=resolved,
     )  # fmt: skip
-    checkpoint.save(net, facts, target.checkpoint)
+    checkpoint.save(net, target.checkpoint, facts=facts)
     record(target, "quantize", options=resolved, inputs=(weights, target.checkpoint))
     answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))

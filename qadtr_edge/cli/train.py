@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import console, registry
-from ..errors import UnknownName
+from ..errors import BadInput, UnknownName
 from ..types import FLOAT_BITS, Json, QuantSpec
 from . import options
 
@@ -23,6 +23,7 @@ Scales = Annotated[
 
 
 def train(
+    *,
     recipe: Annotated[str, typer.Option(help="Training recipe: plain.")] = "plain",
     data: options.Data = "signs",
     model: Model = "resnet8",
@@ -34,7 +35,9 @@ def train(
         typer.Option(min=0, help="Float epochs before; default: as --epochs, or 0 with --init."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on the first N images.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak rate; default 0.1, 0.02 with --init.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak rate; default 0.1, 0.02 with --init.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
     scales: Scales = "tied",
     seed: options.Seed = 0,
@@ -49,6 +52,13 @@ def train(
     registry.path_of("defence", recipe)
     registry.path_of("model", model)
     spec = spec_of(scales)
+    if float_epochs is None:
+        float_epochs = 0 if init else epochs
+    if float_epochs and FLOAT_BITS not in widths:
+        raise BadInput(
+            f"Float epochs need the width {FLOAT_BITS}, which --bits {bits} leaves out.",
+            f"Give --bits {FLOAT_BITS},{bits}, or float weights: --init FILE --float-epochs 0.",
+        )
 
     import torch
 
@@ -65,6 +75,7 @@ def train(
     held = load(data, "calibration", root=data_root)
     classes = len(images.class_names)
     size_px = images.images.shape[-1]
+    torch.manual_seed(seed)  # of the first weights
     module = checkpoint.build_model(
         model, classes=classes, pixel_input=public_pixels() if init else None
     )
@@ -74,7 +85,7 @@ def train(
     chosen = TrainOptions(
         recipe=recipe,
         epochs=epochs if any(width != FLOAT_BITS for width in widths) else 0,
-        float_epochs=float_epochs if float_epochs is not None else (0 if init else epochs),
+        float_epochs=float_epochs,
         batch=batch,
         lr=lr if lr is not None else (0.02 if init else 0.1),
         seed=seed,
@@ -90,11 +101,12 @@ def train(
         "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
         "threads": threads,
     }  # fmt: skip
+    trained = tuple(width for width in widths if width == FLOAT_BITS or chosen.epochs)
     facts = checkpoint.CheckpointFacts(
         model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
-        class_names=images.class_names, trained_widths=widths, made_by=resolved,
+        class_names=images.class_names, trained_widths=trained, made_by=resolved,
     )  # fmt: skip
-    checkpoint.save(net, facts, target.checkpoint)
+    checkpoint.save(net, target.checkpoint, facts=facts)
     record(target, "train", options=resolved, inputs=(target.checkpoint,))
     answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))
 
@@ -116,4 +128,6 @@ def answer_accuracies(
         console.print_json({"run": str(folder), "n": images, "results": listed})
         return
     rows = [(str(bits), f"{100 * value:.2f} %") for bits, value in accuracies.items()]
-    console.print_table(("bits", "simulated accuracy"), rows, title=f"{folder}, {images} test images")
+    console.print_table(
+        ("bits", "simulated accuracy"), rows, title=f"{folder}, {images} test images"
+    )

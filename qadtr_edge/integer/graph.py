@@ -151,7 +151,7 @@ class Concat:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over windows; scale and zero point pass through. ``padding``: top, left, bottom, right."""
+    """Maximum over windows; the scale passes through. ``padding``: top, left, bottom, right."""
 
     name: str
     x: str

@@ -7,6 +7,7 @@ ones training saw.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -18,12 +19,13 @@ from ..errors import BadInput, Unsupported
 from ..models.layers import PadChannels, Subsample
 from ..models.plan import Plan, Site
 from ..models.quantnet import QuantNet
-from ..models.steps import Step
+from ..models.steps import MOVES, Step
 from ..quant.codes import check_bits, zero_point
 from ..types import FLOAT_BITS
 from . import graph as g
 
 _BIAS_LIMIT = 2**30  # accumulator head room: int32 holds the bias and every product sum beside it
+_LEAST_SCALE = 1e-30  # a float32 that products and quotients of scales keep away from zero
 
 
 @torch.no_grad()
@@ -33,19 +35,16 @@ def lower(net: QuantNet, *, bits: int, source: Mapping[str, str] | None = None) 
     ``source`` is stored in the graph for provenance. Raises ``BadInput`` for a width it does not
     hold and ``Unsupported`` naming a step that no integer operation can hold.
     """
-    check_bits(bits)
-    if bits == FLOAT_BITS:
+    if check_bits(bits) == FLOAT_BITS:
         raise BadInput("The float model has no integer graph.", "Choose a width from 2 to 8.")
     selected, was_training = net.bits, net.training
     net.select(bits).eval()
-    shapes = {
-        name: tuple(value.shape[1:])
-        for name, value in net.run(torch.zeros(1, 3, net.image_px, net.image_px)).items()
-    }
+    blank = torch.zeros(1, 3, net.image_px, net.image_px)
+    shapes = {name: tuple(value.shape[1:]) for name, value in net.run(blank).items()}
+    net.select(selected).train(was_training)
     builder = _Builder(net, net.plans[bits], bits, shapes)
     for step in net.steps:
         builder.add(step)
-    net.select(selected).train(was_training)
     return g.IntegerGraph(
         nodes=tuple(builder.nodes),
         tensors=builder.tensors,
@@ -77,15 +76,15 @@ class _Builder:
         self.nodes.append(node)
         if step.name in self.points.narrow:
             narrow = f"{step.name}:narrow"
-            self.shapes[narrow] = self.shapes[step.name]
             self._tensor(narrow, self.points.narrow[step.name], None)
             self.nodes.append(g.Requantize(narrow, step.name, narrow))
 
     def _tensor(self, name: str, site: Site, step: Step | None) -> None:
         scale = float(self.net.scale(site, self.bits))
         low, high = site.codes
-        if (step is not None and step.op == "max_pool") or (step is not None and step.op == "flatten"):
-            low, high = self.tensors[step.inputs[0]].low, self.tensors[step.inputs[0]].high
+        if step is not None and (step.op in MOVES or step.op == "rescale"):
+            source = self.tensors[step.inputs[0]]
+            low, high = source.low, source.high
         if step is not None and step.clip == "relu6":
             low, high = 0, min(high, int(np.rint(np.float32(6.0) / np.float32(scale))))
         container = zero_point(site.codes)
@@ -95,28 +94,22 @@ class _Builder:
         source = step.inputs[0]
         x = f"{source}:narrow" if source in self.points.narrow else source
         codes, scale, bias = self.net.layer(step).folded(self.bits)
-        weight = codes.numpy()
+        weight = codes.numpy().astype(np.int8)
         weight_scale = scale.numpy().astype(np.float32)
-        step_size = np.float64(self.tensors[x].scale) * weight_scale.astype(np.float64)
         real = bias.double().numpy()
-        dead = np.abs(real) > step_size * _BIAS_LIMIT
-        if dead.any():  # batch norm switched the channel off: only its bias is left
-            smallest = np.abs(real) / (_BIAS_LIMIT * self.tensors[x].scale)
-            weight_scale = np.where(dead, smallest * 2, weight_scale).astype(np.float32)
-            step_size = np.float64(self.tensors[x].scale) * weight_scale.astype(np.float64)
-            weight[dead] = 0
-        whole = np.rint(real / np.where(step_size > 0, step_size, 1.0)).astype(np.int32)
-        integer_weight = weight.astype(np.int8)
+        # Where batch norm switched a channel off only its bias is left, on a grid of its own.
+        smallest = np.maximum(np.abs(real) / (self.tensors[x].scale * _BIAS_LIMIT), _LEAST_SCALE)
+        dead = weight_scale < smallest
+        weight[dead] = 0
+        weight_scale[dead] = 2 * smallest[dead]
+        step_size = np.float64(self.tensors[x].scale) * weight_scale.astype(np.float64)
+        whole = np.rint(real / step_size).astype(np.int32)
         layer = self.net.layer(step)
         if not layer.is_conv:
-            return g.Linear(step.name, x, step.name, integer_weight, weight_scale, whole)
-        if isinstance(layer.padding, str):
-            raise Unsupported(
-                f"Convolution {step.name!r} uses padding={layer.padding!r}.", "Give numbers instead."
-            )
-        top, left = layer.padding
+            return g.Linear(step.name, x, step.name, weight, weight_scale, whole)
+        top, left = _pair(layer.padding)
         return g.Conv(
-            step.name, x, step.name, integer_weight, weight_scale, whole,
+            step.name, x, step.name, weight, weight_scale, whole,
             stride=_pair(layer.stride), padding=(top, left, top, left),
             dilation=_pair(layer.dilation), groups=layer.groups,
         )  # fmt: skip
@@ -129,7 +122,7 @@ class _Builder:
             case "mul":
                 return g.Mul(name, x, step.inputs[1], name)
             case "add_constant":
-                scale = self.tensors[x].scale
+                scale = 2.0 ** (math.floor(math.log2(step.constant)) - 6)  # 7-bit codes: 3 is exact
                 return g.AddConstant(name, x, name, round(step.constant / scale), scale)
             case "rescale":
                 return g.Rescale(name, x, name)
@@ -159,5 +152,6 @@ class _Builder:
         raise Unsupported(f"The step {name!r} ({step.op}) has no integer form.", "Remove it.")
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+def _pair(value: str | int | tuple[int, ...]) -> tuple[int, int]:
+    assert not isinstance(value, str)  # padding by name is refused when the model is traced
     return (value, value) if isinstance(value, int) else (value[0], value[1])

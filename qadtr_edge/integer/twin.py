@@ -21,23 +21,19 @@ from . import graph as g
 from .judge import accumulator_type
 
 Backward = Literal["clipped", "identity"]
-"""``clipped``: no gradient through a saturated code; ``identity``: rounding and clamping pass all."""
+"""``clipped``: no gradient through a saturated code; ``identity``: all of it, as if unclamped."""
 
 
 class _Replace(torch.autograd.Function):
     """Forward: the integers ``hard``. Backward: as if the result had been ``soft``."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: FunctionCtx, soft: Tensor, hard: Tensor, low: float, high: float
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, soft: Tensor, hard: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward((soft >= low) & (soft <= high))
         return hard
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * inside, None, None, None
 
@@ -54,6 +50,10 @@ class Twin(nn.Module):
         self.graph = graph
         self.backward_rule = backward
         self.classes = graph.classes
+        last = {name: node.y for node in graph.nodes for name in g.inputs_of(node)}
+        self._spent = {
+            node.y: [name for name in last if last[name] == node.y] for node in graph.nodes
+        }
         self._constants: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         for node in graph.nodes:
             if isinstance(node, g.Conv | g.Linear):
@@ -78,6 +78,8 @@ class Twin(nn.Module):
         for node in self.graph.nodes:
             inputs = [tensors[name] for name in g.inputs_of(node)]
             tensors[node.y] = self._execute(node, inputs)
+            for name in self._spent[node.y]:
+                del tensors[name]
         return tensors[self.graph.logits]
 
     def _rounded(self, soft: Tensor, hard: Tensor, low: float, high: float) -> Tensor:
@@ -85,7 +87,7 @@ class Twin(nn.Module):
             return hard
         if self.backward_rule == "identity":
             low, high = -torch.inf, torch.inf
-        result: Tensor = _Replace.apply(soft, hard, low, high)
+        result: Tensor = _Replace.apply(soft, hard, low, high)  # type: ignore[no-untyped-call]
         return result
 
     def _clamped(self, soft: Tensor, y: g.Tensor) -> Tensor:
@@ -191,9 +193,7 @@ class Twin(nn.Module):
     def _product(self, node: g.Mul, left: Tensor, right: Tensor) -> Tensor:
         a, b, y = (self.graph.tensors[name] for name in (node.a, node.b, node.y))
         factor = float(arithmetic.multiplier(a.scale, np.float32(b.scale), scale_y=y.scale))
-        hard = arithmetic.product(
-            left.detach().numpy(), right.detach().numpy(), x_a=a, x_b=b, y=y
-        )
+        hard = arithmetic.product(left.detach().numpy(), right.detach().numpy(), x_a=a, x_b=b, y=y)
         return self._rounded((left * right) * factor, torch.from_numpy(hard), y.low, y.high)
 
     def _averaged(self, node: g.AveragePool, x: Tensor) -> Tensor:
@@ -209,7 +209,11 @@ class Twin(nn.Module):
         total = count = torch.zeros(())
         for i in range(node.kernel[0]):
             for j in range(node.kernel[1]):
-                window = (..., slice(i, i + rows * height, rows), slice(j, j + columns * width, columns))
+                window = (
+                    ...,
+                    slice(i, i + rows * height, rows),
+                    slice(j, j + columns * width, columns),
+                )
                 total = total + values[window][..., :height, :width]
                 count = count + inside[window][..., :height, :width]
         if node.count_include_pad:

@@ -14,12 +14,12 @@ from ..types import FLOAT_BITS
 from .plan import Site
 from .quantnet import QuantNet
 
-_BATCH = 250
+_BATCH_PIXELS = 250 * 32 * 32  # bounds the memory that all tensors of one pass take together
 _SAMPLES = 20_000  # values kept per tensor: enough for the 99.9th percentile
 
 
 def _batches(images: Tensor) -> Iterator[Tensor]:
-    yield from images.split(_BATCH)
+    yield from images.split(max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 @torch.no_grad()
@@ -52,12 +52,13 @@ def calibrate(net: QuantNet, images: Tensor, *, method: str = "mse", seed: int =
 def _observe(net: QuantNet, images: Tensor, *, seed: int) -> dict[str, Tensor]:
     """Random values of every tensor of the float network, before rounding."""
     generator = torch.Generator().manual_seed(seed)
-    net.bits = FLOAT_BITS if FLOAT_BITS in net.widths else net.bits
+    net.bits = FLOAT_BITS  # whether the network holds that width or not
     plans, net.plans = net.plans, {}
     kept: dict[str, list[Tensor]] = defaultdict(list)
-    share = max(1, _SAMPLES // max(1, -(-images.shape[0] // _BATCH)))
+    batches = tuple(_batches(images))
+    share = -(-_SAMPLES // len(batches))
     try:
-        for batch in _batches(images):
+        for batch in batches:
             for name, value in net.run(batch, observe=True).items():
                 flat = value.flatten()
                 if flat.numel() > share:
@@ -89,7 +90,7 @@ def _relative_error(site: Site, values: Tensor, scale: float) -> float:
 
 @torch.no_grad()
 def reestimate_norms(net: QuantNet, images: Tensor) -> None:
-    """Recompute batch-norm statistics of every quantized width over ``images`` (cumulative mean)."""
+    """Recompute batch-norm statistics of every quantized width over ``images``: plain means."""
     selected, was_training = net.bits, net.training
     if net.spec.scales == "strict":
         return  # folded before quantization: its statistics are frozen by definition
@@ -136,7 +137,9 @@ def _means(net: QuantNet, images: Tensor, names: list[str]) -> dict[str, Tensor]
 
     def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         name = by_layer[id(module)]
-        total = output.sum(dim=(0, 2, 3)) / output[0, 0].numel() if output.dim() == 4 else output.sum(0)
+        total = (
+            output.sum(dim=(0, 2, 3)) / output[0, 0].numel() if output.dim() == 4 else output.sum(0)
+        )
         sums[name] = sums.get(name, torch.zeros_like(total)) + total
 
     for step in net.steps:

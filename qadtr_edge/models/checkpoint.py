@@ -1,4 +1,4 @@
-"""A ``QuantNet`` as one ``.safetensors`` file: weights, scales, and a JSON header saying what it is."""
+"""A ``QuantNet`` as one ``.safetensors`` file: tensors, and a JSON header saying what it is."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_model(name: str, *, classes: int, pixel_input: PixelInput | None = Non
     return builder(classes, pixel_input)
 
 
-def save(net: QuantNet, facts: CheckpointFacts, path: Path) -> None:
+def save(net: QuantNet, path: Path, *, facts: CheckpointFacts) -> None:
     """Write ``net`` to ``path``, whole or not at all; ``facts.notes`` gains the network's."""
     from safetensors.torch import save_file
 
@@ -69,19 +69,36 @@ def read_facts(path: Path) -> CheckpointFacts:
 
     if not path.is_file():
         raise BadInput(
-            f"There is no checkpoint {path}.", "Make one: `qadtr-edge train` or `qadtr-edge quantize`."
+            f"There is no checkpoint {path}.",
+            "Make one: `qadtr-edge train` or `qadtr-edge quantize`.",
         )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
+        if header["schema"] != SCHEMA:
+            raise BadInput(
+                f"{path} has checkpoint schema {header['schema']}, this version reads {SCHEMA}.",
+                "Update qadtr-edge.",
+            )
+        return CheckpointFacts(
+            model=header["model"],
+            data=header["data"],
+            classes=int(header["classes"]),
+            image_px=int(header["image_px"]),
+            widths=tuple(header["widths"]),
+            spec=QuantSpec(**header["spec"]),
+            class_names=tuple(header["class_names"]),
+            trained_widths=tuple(header["trained_widths"]),
+            notes=tuple(header["notes"]),
+            made_by=dict(header["made_by"]),
+        )
+    except BadInput:
+        raise
     except Exception as error:  # safetensors raises its own untyped errors for damaged files
-        raise BadInput(f"{path} is not a readable qadtr-edge checkpoint ({error}).", _REMEDY) from error
-    if header.pop("schema") != SCHEMA:
-        raise BadInput(f"{path} has a newer checkpoint schema.", "Update qadtr-edge.")
-    sequences = ("widths", "class_names", "trained_widths", "notes")
-    values = {name: tuple(v) if name in sequences else v for name, v in header.items()}
-    values["spec"] = QuantSpec(**header["spec"])
-    return CheckpointFacts(**values)
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInput(
+            f"{path} is no readable qadtr-edge checkpoint ({reason}).", _REMEDY
+        ) from error
 
 
 def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
@@ -97,15 +114,27 @@ def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
         model, facts.spec, widths=facts.widths, classes=facts.classes, image_px=facts.image_px
     )
     tensors = load_file(path)
-    for name, tensor in tensors.items():  # a bias that folding or bias correction added
-        if name.endswith(".bias") and name.startswith("layers.") and ".norms." not in name:
-            layer = net.get_submodule(name.removesuffix(".bias"))
-            if layer.bias is None:
-                layer.bias = nn.Parameter(torch.zeros_like(tensor))
     try:
+        for name, tensor in tensors.items():
+            _make_room(net, name, tensor=tensor)
         net.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise BadInput(f"The tensors of {path} do not fit {facts.model}: {reason}.", _REMEDY) from error
+        raise BadInput(
+            f"{path} does not fit the model {facts.model}: {reason}.", _REMEDY
+        ) from error
     net.notes = facts.notes
     return net.eval(), facts
+
+
+def _make_room(net: QuantNet, name: str, *, tensor: torch.Tensor) -> None:
+    """Add the parameter ``name`` where folding or bias correction may have added it to a layer."""
+    if not name.startswith("layers.") or ".norms." in name:
+        return
+    if name.endswith(".bias"):
+        layer = net.get_submodule(name.removesuffix(".bias"))
+        if layer.bias is None:
+            layer.bias = nn.Parameter(torch.zeros_like(tensor))
+    elif ".shifts." in name:
+        shifts = net.get_submodule(name.rpartition(".")[0])
+        shifts.register_parameter(name.rpartition(".")[2], nn.Parameter(torch.zeros_like(tensor)))

@@ -15,7 +15,9 @@ _PLAN = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 
          (6, 320, 1, 1))  # expansion, channels, repeats, stride  # fmt: skip
 
 
-def _conv(inside: int, outside: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def _conv(
+    inside: int, outside: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outside),
@@ -39,11 +41,12 @@ class InvertedResidual(nn.Module):
         self.is_residual = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.is_residual else self.conv(x)
+        y: Tensor = self.conv(x)
+        return x + y if self.is_residual else y
 
 
 class MobileNetV2(nn.Module):
-    """``(N, 3, H, W)`` pixels to ``(N, classes)`` logits; ``image_px`` 32 or 224 sets the strides."""
+    """Pixels ``(N, 3, H, W)`` to logits ``(N, classes)``; ``image_px``, 32 or 224, sets strides."""
 
     def __init__(
         self, *, image_px: int = 32, classes: int = 10, pixel_input: PixelInput | None = None
@@ -56,9 +59,7 @@ class MobileNetV2(nn.Module):
         for row, (expansion, outside, repeats, stride) in enumerate(_PLAN):
             for index in range(repeats):
                 step = stride if index == 0 and not (is_small and row == 1) else 1
-                features.append(
-                    InvertedResidual(inside, outside, stride=step, expansion=expansion)
-                )
+                features.append(InvertedResidual(inside, outside, stride=step, expansion=expansion))
                 inside = outside
         features.append(_conv(inside, 1280, 1))
         self.features = nn.Sequential(*features)
@@ -70,7 +71,8 @@ class MobileNetV2(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.pool(self.features(self.pixel_input(pixels)))
-        return self.classifier(torch.flatten(x, 1))
+        logits: Tensor = self.classifier(torch.flatten(x, 1))
+        return logits
 
 
 def mobilenetv2(classes: int = 10, pixel_input: PixelInput | None = None) -> nn.Module:

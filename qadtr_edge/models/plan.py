@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..errors import BadInput
 from ..quant.codes import CodeRange, activation_range
 from ..types import QuantSpec
 from .steps import TRANSPARENT, Step
@@ -48,7 +49,13 @@ class Plan:
 
 
 def plan(steps: Sequence[Step], spec: QuantSpec, *, bits: int) -> Plan:
-    """The quantization points of ``steps`` when run at ``bits`` (2 to 8)."""
+    """The quantization points of ``steps`` when run at ``bits`` (2 to 8).
+
+    Raises ``BadInput`` when a width of ``spec`` lies outside 2 to 8.
+    """
+    for width in (bits, spec.first_last_bits, spec.residual_bits or bits):
+        if not 2 <= width <= 8:
+            raise BadInput(f"Integers of {width} bits are not possible.", "Use widths from 2 to 8.")
     by_name = {step.name: step for step in steps}
     weight_bits = {
         step.name: spec.first_last_bits if _is_edge(step, steps, by_name) else bits

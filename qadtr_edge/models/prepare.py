@@ -52,7 +52,9 @@ def prepare(
 def _fold_into(conv: nn.Conv2d, pixel_input: PixelInput) -> None:
     """Rewrite ``conv`` to read ``(pixel - 128) / 64`` in place of the normalised pixel."""
     if conv.groups != 1:
-        raise Unsupported("The first convolution is grouped.", "Use an ungrouped first convolution.")
+        raise Unsupported(
+            "The first convolution is grouped.", "Use an ungrouped first convolution."
+        )
     deviation: Tensor = pixel_input.std
     offset = (PIXEL_CENTRE / 255 - pixel_input.mean) / deviation
     shift = (conv.weight * offset).sum(dim=(1, 2, 3))

@@ -19,7 +19,7 @@ from ..quant.codes import check_bits, weight_limit_for
 from ..quant.fake import fake_quantize, power_of_two
 from ..types import FLOAT_BITS, QuantSpec
 from .plan import Plan, Site, plan
-from .steps import Step, trace
+from .steps import MOVES, Step, trace
 from .weighted import WeightedLayer
 
 
@@ -38,7 +38,13 @@ class QuantNet(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, *, spec: QuantSpec, widths: Sequence[int], classes: int, image_px: int
+        self,
+        model: nn.Module,
+        *,
+        spec: QuantSpec,
+        widths: Sequence[int],
+        classes: int,
+        image_px: int,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -50,6 +56,7 @@ class QuantNet(nn.Module):
         self.plans: dict[int, Plan] = {
             bits: plan(self.steps, spec, bits=bits) for bits in self.widths if bits != FLOAT_BITS
         }
+        self._spent = _last_readers(self.steps)
         self.bits = self.widths[0]
         self.layers = nn.ModuleDict()
         self.scales = nn.ParameterDict()
@@ -78,7 +85,7 @@ class QuantNet(nn.Module):
         return f"{module_name(site.group)}@{bits}"
 
     def select(self, bits: int) -> QuantNet:
-        """Run at ``bits`` from now on; returns self. ``BadInput`` when it does not hold that width."""
+        """Run at ``bits`` from now on; returns self. ``BadInput`` when that width is not held."""
         if bits not in self.widths:
             held = ", ".join(map(str, self.widths))
             raise BadInput(
@@ -108,30 +115,44 @@ class QuantNet(nn.Module):
             self.scales[self._scale_key(site, bits)].fill_(value)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.run(pixels)[self.steps[-1].name]
+        tensors: dict[str, Tensor] = {}
+        for step in self.steps:
+            tensors[step.name] = self._rounded(step, self._unrounded(step, pixels, tensors))
+            for name in self._spent[step.name]:
+                tensors.pop(name, None)
+        return tensors[self.steps[-1].name]
 
     def run(self, pixels: Tensor, *, observe: bool = False) -> dict[str, Tensor]:
         """Every tensor by step name, and narrow copies under ``name:narrow``.
 
         With ``observe`` values are stored *before* rounding, which calibration needs.
         """
-        points = self.plans.get(self.bits)
         tensors: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
         for step in self.steps:
-            inputs = [pixels] if step.op == "input" else [tensors[name] for name in step.inputs]
-            if points is not None and step.op in ("conv", "linear"):
-                inputs[0] = self._read(step, points, tensors)
-                x_scale = self.scale(points.reads(step), self.bits)
-                y = self.layer(step)(inputs[0], self.bits, x_scale=x_scale)
-            else:
-                y = self._execute(step, inputs)
-            y = self._clip(step, y)
-            observed[step.name] = y
-            if points is not None and step.name in points.sites and _rounds(step):
-                y = self._quantize(y, points.sites[step.name])
-            tensors[step.name] = y
+            observed[step.name] = self._unrounded(step, pixels, tensors)
+            tensors[step.name] = self._rounded(step, observed[step.name])
         return observed if observe else tensors
+
+    def _unrounded(self, step: Step, pixels: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """The step's output before its quantization point; may add a narrow copy to ``tensors``."""
+        points = self.plans.get(self.bits)
+        if points is not None and step.op in ("conv", "linear"):
+            x = self._read(step, points, tensors)
+            x_scale = self.scale(points.reads(step), self.bits)
+            return self._clip(step, self._weighted(step, x, x_scale=x_scale))
+        inputs = [pixels] if step.op == "input" else [tensors[name] for name in step.inputs]
+        return self._clip(step, self._execute(step, inputs))
+
+    def _rounded(self, step: Step, y: Tensor) -> Tensor:
+        points = self.plans.get(self.bits)
+        if points is None or step is self.steps[-1] or not _rounds(step):
+            return y
+        return self._quantize(y, points.sites[step.name])
+
+    def _weighted(self, step: Step, x: Tensor, *, x_scale: Tensor | None = None) -> Tensor:
+        y: Tensor = self.layer(step)(x, self.bits, x_scale=x_scale)
+        return y
 
     def _read(self, step: Step, points: Plan, tensors: dict[str, Tensor]) -> Tensor:
         """A weighted layer's input: the tensor itself or its narrow copy, made once."""
@@ -144,13 +165,14 @@ class QuantNet(nn.Module):
         return tensors[name]
 
     def _quantize(self, value: Tensor, site: Site) -> Tensor:
-        return fake_quantize(value, self.scale(site, self.bits), site.codes)
+        return fake_quantize(value, self.scale(site, self.bits), codes=site.codes)
 
     def _execute(self, step: Step, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]
+        y: Tensor
         match step.op:
             case "conv" | "linear":  # only the float network comes here
-                y = self.layer(step)(x, self.bits)
+                y = self._weighted(step, x)
             case "add":
                 y = x + inputs[1]
             case "mul":
@@ -175,6 +197,10 @@ class QuantNet(nn.Module):
         return y
 
     def _clip(self, step: Step, y: Tensor) -> Tensor:
+        points = self.plans.get(self.bits)
+        if step.clip == "relu6" and step.op == "clip" and points is not None:
+            scale = self.scale(points.sites[step.name], self.bits).detach()
+            return torch.minimum(functional.relu(y), scale * (6.0 / scale).round())  # on the grid
         if step.clip == "relu6":
             return torch.clamp(y, 0.0, 6.0)
         if step.clip == "relu" and (self.bits == FLOAT_BITS or step.op == "clip"):
@@ -184,4 +210,15 @@ class QuantNet(nn.Module):
 
 def _rounds(step: Step) -> bool:
     """Whether the step's output is rounded anew: moves, clamps and the raw input are not."""
-    return step.op not in ("input", "max_pool", "subsample", "pad_channels", "flatten", "clip", "rescale")
+    return step.op not in MOVES | {"input", "clip", "rescale"}
+
+
+def _last_readers(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
+    """Tensors no later step reads, narrow copies included, by the name of the last that does."""
+    last = {name: step.name for step in steps for name in step.inputs}
+    return {
+        step.name: tuple(
+            copy for name in last if last[name] == step.name for copy in (name, f"{name}:narrow")
+        )
+        for step in steps
+    }

@@ -33,13 +33,16 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu2(y + self.shortcut(x))
+        result: Tensor = self.relu2(y + self.shortcut(x))
+        return result
 
 
 class ResNet(nn.Module):
-    """``(N, 3, 32, 32)`` pixels to ``(N, classes)`` logits; any multiple of 4 works as image side."""
+    """Pixels ``(N, 3, 32, 32)`` to logits ``(N, classes)``; any multiple of 4 works as side."""
 
-    def __init__(self, depth: int, *, classes: int = 10, pixel_input: PixelInput | None = None) -> None:
+    def __init__(
+        self, depth: int, *, classes: int = 10, pixel_input: PixelInput | None = None
+    ) -> None:
         super().__init__()
         if (depth - 2) % 6:
             raise ValueError(f"depth {depth} is not 6n + 2")
@@ -65,7 +68,8 @@ class ResNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(self.pixel_input(pixels))))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(torch.flatten(self.pool(x), 1))
+        logits: Tensor = self.linear(torch.flatten(self.pool(x), 1))
+        return logits
 
 
 def resnet8(classes: int = 10, pixel_input: PixelInput | None = None) -> nn.Module:

@@ -25,9 +25,10 @@ Op = Literal[
 ]  # fmt: skip
 Clip = Literal["none", "relu", "relu6"]
 
-TRANSPARENT: frozenset[Op] = frozenset(
-    {"max_pool", "subsample", "pad_channels", "flatten", "clip"}
-)
+MOVES: frozenset[Op] = frozenset({"max_pool", "subsample", "pad_channels", "flatten"})
+"""Steps whose output holds codes of their input (and 0), on the same scale."""
+
+TRANSPARENT: frozenset[Op] = MOVES | {"clip"}
 """Steps that keep codes and scale: they move, select or clamp."""
 
 
@@ -36,7 +37,7 @@ class Step:
     """One operation. Its output tensor carries its ``name``; ``inputs`` name earlier steps.
 
     ``module`` holds the geometry (and, for conv and linear, the weights); ``norm`` the batch norm
-    that follows a convolution; ``constant`` the addend of ``add_constant`` or factor of ``rescale``.
+    that follows a convolution; ``constant`` the addend of ``add_constant`` or ``rescale``'s factor.
     """
 
     op: Op
@@ -83,6 +84,16 @@ class _Builder:
     def inputs(self, node: fx.Node) -> tuple[str, ...]:
         return tuple(self.alias[item] for item in node.all_input_nodes)
 
+    def is_only_reader(self, node: fx.Node) -> bool:
+        """Whether nothing but ``node`` reads the step before it, under any alias of that step."""
+        source = node.all_input_nodes[0]
+        while len(source.users) == 1:
+            before = source.all_input_nodes[:1]
+            if not before or self.alias.get(before[0]) != self.alias[source]:
+                return True
+            source = before[0]
+        return False
+
 
 def trace(model: nn.Module) -> tuple[Step, ...]:
     """The steps of ``model`` in execution order; the last is the linear layer that gives logits.
@@ -98,6 +109,7 @@ def trace(model: nn.Module) -> tuple[Step, ...]:
         ) from error
     modules = dict(model.named_modules())
     builder = _Builder()
+    _check_ends(graph, modules)
     for node in graph.nodes:
         if node.op == "placeholder" or node.op == "output":
             continue
@@ -108,23 +120,56 @@ def trace(model: nn.Module) -> tuple[Step, ...]:
         elif node.op == "call_function" and node.target in _PRODUCTS:
             _pair(builder, node, "mul")
         elif node.op == "call_function" and node.target is torch.cat:
-            if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
-                raise _refused(node)
-            builder.emit(node, Step("concat", node.name, builder.inputs(node)))
+            builder.emit(node, Step("concat", node.name, _concatenated(builder, node)))
         elif node.op == "call_function" and node.target in _FUNCTIONS:
-            _module(builder, node, _FUNCTIONS[node.target](), node.name)
+            _module(builder, node, _called(node, _FUNCTIONS[node.target]), node.name)
         elif node.op == "call_method" and node.target in _METHODS:
-            _module(builder, node, _METHODS[str(node.target)](), node.name)
+            _module(builder, node, _called(node, _METHODS[str(node.target)]), node.name)
         elif _is_global_mean(node):
             builder.emit(node, Step("global_average_pool", node.name, builder.inputs(node)))
         else:
             raise _refused(node)
     steps = tuple(builder.steps.values())
-    if not steps or steps[0].op != "input":
-        raise Unsupported("The model does not start with PixelInput.", "Wrap it: PixelInput first.")
-    if steps[-1].op != "linear" or steps[-1].clip != "none":
-        raise Unsupported("The model does not end in a linear layer.", "Remove what follows it.")
+    given = next(node for node in graph.nodes if node.op == "output").args[0]
+    is_last = isinstance(given, fx.Node) and builder.alias[given] == steps[-1].name
+    if steps[-1].op != "linear" or steps[-1].clip != "none" or not is_last:
+        raise Unsupported(
+            "The model does not end in a linear layer that gives the logits.",
+            "Return that layer's output alone, and nothing computed after it.",
+        )
     return steps
+
+
+def _check_ends(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """Raises ``Unsupported`` unless the pixels go into one ``PixelInput`` and nowhere else."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    readers = [reader for node in inputs for reader in node.users]
+    is_pixel_input = [isinstance(modules.get(str(node.target)), PixelInput) for node in readers]
+    if len(inputs) != 1 or is_pixel_input != [True]:
+        raise Unsupported(
+            "The model does not start with PixelInput.",
+            "Let PixelInput read the pixels, and everything else read its output.",
+        )
+
+
+def _concatenated(builder: _Builder, node: fx.Node) -> tuple[str, ...]:
+    """The parts of a ``torch.cat`` over channels, in order; one may come twice."""
+    parts = node.args[0] if node.args else node.kwargs.get("tensors")
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if dim != 1 or not isinstance(parts, list | tuple):
+        raise _refused(node)
+    return tuple(builder.alias[part] for part in parts if isinstance(part, fx.Node))
+
+
+def _called(node: fx.Node, kind: type[nn.Module]) -> nn.Module:
+    """The module that a function or method call stands for."""
+    if kind is not nn.Flatten:
+        return kind()
+    first = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
+    last = node.args[2] if len(node.args) > 2 else node.kwargs.get("end_dim", -1)
+    if not isinstance(first, int) or not isinstance(last, int):
+        raise _refused(node)
+    return nn.Flatten(first, last)
 
 
 def _refused(node: fx.Node) -> Unsupported:
@@ -141,7 +186,8 @@ def _is_global_mean(node: fx.Node) -> bool:
 
 
 def _pair(builder: _Builder, node: fx.Node, op: Op) -> None:
-    if len(node.args) != 2 or not all(isinstance(item, fx.Node) for item in node.args):
+    is_plain = len(node.args) == 2 and not node.kwargs  # torch.add's alpha would be a factor
+    if not is_plain or not all(isinstance(item, fx.Node) for item in node.args):
         raise _refused(node)
     operands = tuple(builder.alias[item] for item in node.args if isinstance(item, fx.Node))
     builder.emit(node, Step(op, node.name, operands))
@@ -153,7 +199,8 @@ def _module(builder: _Builder, node: fx.Node, module: nn.Module, name: str) -> N
         builder.alias[node] = inputs[0]
     elif isinstance(module, nn.BatchNorm2d):
         before = builder.steps[inputs[0]]
-        if before.op != "conv" or before.norm or not _is_only_user(node):
+        is_next = before.op == "conv" and before.norm is None and before.clip == "none"
+        if not is_next or not builder.is_only_reader(node):
             raise Unsupported(
                 f"Batch norm {name!r} does not follow a convolution.", "Fold it into its neighbour."
             )
@@ -162,7 +209,8 @@ def _module(builder: _Builder, node: fx.Node, module: nn.Module, name: str) -> N
     elif isinstance(module, nn.ReLU | nn.ReLU6):
         clip: Clip = "relu6" if isinstance(module, nn.ReLU6) else "relu"
         before = builder.steps[inputs[0]]
-        if before.op in ("conv", "linear", "add", "mul") and before.clip == "none" and _is_only_user(node):
+        can_clip = before.op in ("conv", "linear", "add", "mul") and before.clip == "none"
+        if can_clip and builder.is_only_reader(node):
             builder.steps[before.name] = replace(before, clip=clip)
             builder.alias[node] = before.name
         else:
@@ -172,17 +220,15 @@ def _module(builder: _Builder, node: fx.Node, module: nn.Module, name: str) -> N
         gate = builder.alias[node]
         builder.emit(node, Step("mul", name, (inputs[0], gate)))
     elif isinstance(module, nn.Hardswish):  # x * relu6(x + 3) / 6
-        builder.emit(node, Step("add_constant", f"{name}.shift", inputs, clip="relu6", constant=3.0))
+        builder.emit(
+            node, Step("add_constant", f"{name}.shift", inputs, clip="relu6", constant=3.0)
+        )
         shifted = builder.alias[node]
         builder.emit(node, Step("rescale", f"{name}.gate", (shifted,), constant=1 / 6))
         gate = builder.alias[node]
         builder.emit(node, Step("mul", name, (inputs[0], gate)))
     else:
         builder.emit(node, Step(_op_of(module, node), name, inputs, module))
-
-
-def _is_only_user(node: fx.Node) -> bool:
-    return all(len(item.users) == 1 for item in node.all_input_nodes)
 
 
 def _op_of(module: nn.Module, node: fx.Node) -> Op:
@@ -193,11 +239,27 @@ def _op_of(module: nn.Module, node: fx.Node) -> Op:
     }  # fmt: skip
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
         return "global_average_pool"
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-        raise _refused(node)
-    if isinstance(module, nn.MaxPool2d) and (module.ceil_mode or module.dilation != 1):
-        raise _refused(node)
+    if not _is_plain(module):
+        raise Unsupported(
+            f"The module {module} at {node.name!r} uses an option that has no integer form here.",
+            "Use explicit zero padding, no ceil_mode, no divisor, no dilated pooling.",
+        )
     for kind, op in simple.items():
         if isinstance(module, kind):
             return op
     raise _refused(node)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether the module uses only options that the integer graph can express."""
+    match module:
+        case nn.Conv2d():
+            return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        case nn.MaxPool2d():
+            is_dilated = module.dilation not in (1, (1, 1))
+            return not (module.ceil_mode or module.return_indices or is_dilated)
+        case nn.AvgPool2d():
+            return not module.ceil_mode and module.divisor_override is None
+        case nn.Flatten():
+            return module.start_dim == 1 and module.end_dim == -1
+    return True

@@ -19,7 +19,9 @@ _PLANS: dict[int, tuple[int, ...]] = {  # 0 is a 2x2 max pooling
 class VGG(nn.Module):
     """``(N, 3, 32, 32)`` pixels to ``(N, classes)`` logits."""
 
-    def __init__(self, depth: int, *, classes: int = 10, pixel_input: PixelInput | None = None) -> None:
+    def __init__(
+        self, depth: int, *, classes: int = 10, pixel_input: PixelInput | None = None
+    ) -> None:
         super().__init__()
         self.pixel_input = pixel_input or PixelInput()
         layers: list[nn.Module] = []
@@ -38,7 +40,8 @@ class VGG(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.features(self.pixel_input(pixels))
-        return self.classifier(torch.flatten(x, 1))
+        logits: Tensor = self.classifier(torch.flatten(x, 1))
+        return logits
 
 
 def vgg11(classes: int = 10, pixel_input: PixelInput | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A convolution or linear layer at several widths: one weight, one batch norm and scale per width."""
+"""A convolution or linear layer at several widths: one weight; a batch norm and scale per width."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class Folded(NamedTuple):
 
 def _key(bits: int) -> str:
     return f"w{bits}"
+
+
+def _normalised(norm: nn.BatchNorm2d, y: Tensor) -> Tensor:
+    result: Tensor = norm(y)
+    return result
 
 
 class WeightedLayer(nn.Module):
@@ -63,6 +68,7 @@ class WeightedLayer(nn.Module):
         self.limits = limits
         self.norms = nn.ModuleDict()
         self.scales = nn.ParameterDict()
+        self.shifts = nn.ParameterDict()  # what bias correction added, where there is no norm
         for bits in widths:
             if step.norm is not None:
                 norm = nn.BatchNorm2d(step.norm.num_features, eps=step.norm.eps)
@@ -76,17 +82,23 @@ class WeightedLayer(nn.Module):
         return self.weight_bits[bits] < 8
 
     def _norm(self, bits: int) -> nn.BatchNorm2d | None:
-        norm = self.norms[_key(bits)] if len(self.norms) else None
-        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        """The batch norm of a width; the float pass of a network without width 32 borrows one."""
+        if not len(self.norms):
+            return None
+        key = _key(bits) if _key(bits) in self.norms else next(iter(self.norms))
+        norm = self.norms[key]
+        assert isinstance(norm, nn.BatchNorm2d)
         return norm
 
     def _gain(self, bits: int) -> tuple[Tensor, Tensor]:
         """Batch norm in evaluation as ``y * gain + shift``, ``(O,)`` each."""
         norm = self._norm(bits)
-        bias = torch.zeros_like(self.weight[:, 0].flatten(1)[:, 0]) if self.bias is None else self.bias
+        bias = self.weight.new_zeros(self.weight.shape[0]) if self.bias is None else self.bias
         if norm is None:
-            return torch.ones_like(bias), bias
-        assert norm.running_mean is not None and norm.running_var is not None
+            shift = bias + self.shifts[_key(bits)] if _key(bits) in self.shifts else bias
+            return torch.ones_like(bias), shift
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return gain, norm.bias + (bias - norm.running_mean) * gain
 
@@ -121,14 +133,14 @@ class WeightedLayer(nn.Module):
 
     @torch.no_grad()
     def shift_output(self, bits: int, shift: Tensor) -> None:
-        """Add ``shift``, ``(O,)``, to the layer's output at ``bits``: through that width's batch norm."""
+        """Add ``shift``, ``(O,)``, to the layer's output at ``bits``; other widths keep theirs."""
         norm = self._norm(bits)
         if norm is not None:
-            norm.bias += shift
-        elif self.bias is None:
-            self.bias = nn.Parameter(shift.clone())
+            norm.bias.add_(shift)
+        elif _key(bits) in self.shifts:
+            self.shifts[_key(bits)].add_(shift)
         else:
-            self.bias += shift
+            self.shifts[_key(bits)] = nn.Parameter(shift.clone())
 
     def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.is_conv:
@@ -146,14 +158,15 @@ class WeightedLayer(nn.Module):
         norm = self._norm(bits)
         if bits == FLOAT_BITS:
             y = self._apply_weight(x, self.weight, self.bias)
-            return y if norm is None else norm(y)
+            return y if norm is None else _normalised(norm, y)
         master = self._master(bits)
-        limit = self.limits[bits]
+        # A scale made of the largest weight clips none; without the one code of slack, rounding
+        # in value / scale would deny that very weight its gradient.
+        limit = self.limits[bits] + (0 if self._is_learned(bits) else 1)
         scale = self._columns(self._scale(bits, master))
-        weight = fake_quantize(master, scale, CodeRange(-limit, limit))
+        weight = fake_quantize(master, scale, codes=CodeRange(-limit, limit))
         if norm is not None and self.training and not self.is_strict:
-            y = self._apply_weight(x, weight, self.bias)
-            return norm(y)
+            return _normalised(norm, self._apply_weight(x, weight, self.bias))
         gain, shift = self._gain(bits)
         step = scale.flatten()
         if not self.is_strict:

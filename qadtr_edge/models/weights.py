@@ -44,13 +44,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the weights in ``path`` into ``model``; every tensor must be there with its shape."""
+    """Copy the weights in ``path`` into ``model``: the same names with the same shapes, no others.
+
+    Only the counters ``num_batches_tracked`` may be missing. Raises ``BadInput`` otherwise.
+    """
     found = read_weights(path)
     wanted = model.state_dict()
+    surplus = [name for name in found if name not in wanted]
     missing = [name for name in wanted if name not in found and "num_batches" not in name]
     if missing:
         raise BadInput(
             f"{path} lacks {len(missing)} of the model's tensors, {missing[0]!r} first.",
+            "Choose the --model these weights were made for.",
+        )
+    if surplus:  # a shallower model's names are all in a deeper one's file
+        raise BadInput(
+            f"{path} holds {len(surplus)} tensors the model has not, {surplus[0]!r} first.",
             "Choose the --model these weights were made for.",
         )
     for name, tensor in wanted.items():
@@ -60,7 +69,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
                 f"the model wants {tuple(tensor.shape)}.",
                 "Choose the --model and number of classes these weights were made for.",
             )
-    model.load_state_dict({name: found[name] for name in wanted if name in found}, strict=False)
+    model.load_state_dict(found, strict=False)
 
 
 def public_pixels() -> PixelInput:

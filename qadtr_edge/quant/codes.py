@@ -42,7 +42,8 @@ def activation_range(bits: int, *, signed: bool, spec: QuantSpec) -> CodeRange:
     (``spec.activations == "signed"``, the range every engine holds) or at 255 (``"unsigned"``).
     """
     if signed:
-        return CodeRange(-128, 127) if bits == 8 else CodeRange(-weight_limit(bits), weight_limit(bits))
+        limit = weight_limit(bits)
+        return CodeRange(-128, 127) if bits == 8 else CodeRange(-limit, limit)
     if bits == 8:
         return CodeRange(0, 255 if spec.activations == "unsigned" else 127)
     return CodeRange(0, (1 << bits) - 1)
@@ -54,7 +55,7 @@ def zero_point(codes: CodeRange) -> int:
 
 
 def weight_limit_for(bits: int, *, reads: CodeRange, spec: QuantSpec) -> int:
-    """``weight_limit``, reduced to 64 at 8 bits where the input could saturate AVX2 (``avx2_safe``)."""
+    """``weight_limit``, at 8 bits reduced to 64 where the input could saturate AVX2."""
     limit = weight_limit(bits)
     if spec.avx2_safe and reads.high + zero_point(reads) > CONTAINER_SAFE:
         return min(limit, AVX2_SAFE_LIMIT)

@@ -19,7 +19,7 @@ class _FakeQuantize(torch.autograd.Function):
     """The rule above for any broadcastable ``scale``; backward is built of differentiable parts."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: FunctionCtx, value: Tensor, scale: Tensor, low: int, high: int, step_gradient: float
     ) -> Tensor:
         result = torch.div(value, scale).clamp_(low, high).round_().mul_(scale)
@@ -28,7 +28,7 @@ class _FakeQuantize(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         value, scale, result = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -40,12 +40,15 @@ class _FakeQuantize(torch.autograd.Function):
             inner = gradient * ((value > low * scale) & (value < high * scale))
         grad_scale = None
         if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
-            # sum g (n - inside v/s) = (sum g s n - sum_inside g v) / s
+            # sum g (n - inside v/s) = sum g (s n) / s - sum_inside g v / s. The codes n are
+            # constants to a second derivative, so their part is cut from the graph.
+            coded, s = result.detach(), scale.detach()
             if scale.numel() == 1:
-                slope = (_dot(gradient, result) - _dot(inner, value)).view(scale.shape)
+                slope = _dot(gradient, coded) / s - _dot(inner, value) / scale
             else:
-                slope = (gradient * result - inner * value).sum_to_size(scale.shape)
-            grad_scale = slope / scale * ctx.step_gradient  # type: ignore[attr-defined]
+                slope = (gradient * coded).sum_to_size(scale.shape) / s
+                slope = slope - (inner * value).sum_to_size(scale.shape) / scale
+            grad_scale = slope.view(scale.shape) * ctx.step_gradient  # type: ignore[attr-defined]
         return inner, grad_scale, None, None, None
 
 
@@ -56,46 +59,46 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
-def fake_quantize(value: Tensor, scale: Tensor, codes: CodeRange) -> Tensor:
+def fake_quantize(value: Tensor, scale: Tensor, *, codes: CodeRange) -> Tensor:
     """``value`` on the grid ``scale * [low..high]``; gradients reach ``value`` and ``scale``.
 
     ``value``: any shape float32; ``scale``: positive, broadcastable to it. NaN stays NaN.
     """
     elements = value.numel() / max(scale.numel(), 1)
-    if value.dim() == 4 and scale.numel() == 1:  # activations: the batch size must not matter
+    if value.dim() > 1 and scale.dim() == 0:  # activations: the batch size must not matter
         elements /= value.shape[0]
     step_gradient = float((elements * max(codes.high, 1)) ** -0.5)
-    result: Tensor = _FakeQuantize.apply(value, scale, codes.low, codes.high, step_gradient)
+    result: Tensor = _FakeQuantize.apply(value, scale, codes.low, codes.high, step_gradient)  # type: ignore[no-untyped-call]
     return result
 
 
 class _PowerOfTwo(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, scale: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, scale: Tensor) -> Tensor:
         return torch.exp2(torch.log2(scale).round())
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         return gradient
 
 
 def power_of_two(scale: Tensor) -> Tensor:
     """The nearest power of two in the logarithm, straight-through in the backward pass."""
-    result: Tensor = _PowerOfTwo.apply(scale)
+    result: Tensor = _PowerOfTwo.apply(scale)  # type: ignore[no-untyped-call]
     return result
 
 
 class _RoundToGrid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, step: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, value: Tensor, step: Tensor) -> Tensor:
         return torch.where(step > 0, (value / step).round() * step, value)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
 def round_to_grid(value: Tensor, step: Tensor) -> Tensor:
     """``value`` on whole multiples of ``step``, straight-through; unchanged where ``step`` is 0."""
-    result: Tensor = _RoundToGrid.apply(value, step)
+    result: Tensor = _RoundToGrid.apply(value, step)  # type: ignore[no-untyped-call]
     return result

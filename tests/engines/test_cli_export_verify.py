@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         "resnet8", "signs", classes, 32, widths, net.spec, trained_widths=(32,)
     )
     run = runs.new_run(tmp_path_factory.mktemp("runs"))
-    checkpoint.save(net, facts, run.checkpoint)
+    checkpoint.save(net, run.checkpoint, facts=facts)
     export(run=run.folder)
     return run
 
