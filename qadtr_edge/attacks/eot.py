@@ -33,7 +33,7 @@ def paste(
     colours = functional.embedding_bag(
         torch.from_numpy(corners).to(images.device),
         pixels.reshape(3, -1).T,
-        per_sample_weights=torch.from_numpy(weights).to(images.device),
+        per_sample_weights=torch.from_numpy(weights).to(pixels),
         mode="sum",
     )
     image, row, column = (

@@ -87,7 +87,7 @@ def test_the_upright_path_equals_the_general_one(seed: int, solid: bool) -> None
         policy("plain", image_px=16), np.arange(5), seed=seed, patch_px=(4, 7), image_px=(16, 18)
     )
     # One tilted image among upright ones sends the batch down the general path.
-    tilted = Placements(at.top, at.left, at.degrees + [0, 0, 0, 0, 10.0], at.scale)
+    tilted = Placements(at.top, at.left, at.degrees + 10.0 * (np.arange(5) == 4), at.scale)
     fast = paste(images, pixels, mask=mask, placements=at)
     general = paste(images, pixels, mask=mask, placements=tilted)
     assert np.array_equal(fast[:4], general[:4])

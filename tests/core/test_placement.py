@@ -1,4 +1,4 @@
-"""Places are a pure function of (seed, id, policy), inside the image, and every one is reachable."""
+"""Places are a pure function of (seed, id, policy), inside the image, and all are reachable."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def answers(*labels: int) -> Answers:
 
 
 def outcomes() -> Outcomes:
-    """Truth 0 1 2 1 0: the engine is right on the first four, the simulation on all but the first."""
+    """Truth 0 1 2 1 0: the engine is right on all but the last, the simulation on the last four."""
     return Outcomes(
         ids=np.arange(5) + 70,
         truth=np.array([0, 1, 2, 1, 0]),
