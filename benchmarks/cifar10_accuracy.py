@@ -113,9 +113,7 @@ def _engine_row(net: QuantNet, bits: int, test: Dataset, *, made: str) -> Row:
     return {**row, "precision": facts.precision, "disagree": disagree}
 
 
-def _row(
-    made: str, scales: str, bits: int, right: int, test: Dataset, *, simulated: float
-) -> Row:
+def _row(made: str, scales: str, bits: int, right: int, test: Dataset, *, simulated: float) -> Row:
     interval = metrics.wilson(right, len(test))
     return {
         "made": made, "scales": scales, "bits": bits, "n": len(test), "right": right,

@@ -1,11 +1,11 @@
 """Errors the user can fix. Everything that is not one of these is a bug and keeps its traceback.
 
-    QadtrError                  exit code 2: one sentence of fact, one of remedy
-    ├── BadInput                a file, option or value that cannot be used
-    │   └── UnknownName         a name that is not in a registry, with "did you mean"
-    ├── MissingDependency       a package of an extra that is not installed
-    ├── Unsupported             the thing asked for exists, but this model or engine cannot hold it
-    └── EngineFailed            an inference runtime refused to build, load or run
+QadtrError                  exit code 2: one sentence of fact, one of remedy
+├── BadInput                a file, option or value that cannot be used
+│   └── UnknownName         a name that is not in a registry, with "did you mean"
+├── MissingDependency       a package of an extra that is not installed
+├── Unsupported             the thing asked for exists, but this model or engine cannot hold it
+└── EngineFailed            an inference runtime refused to build, load or run
 """
 
 from __future__ import annotations

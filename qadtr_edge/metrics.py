@@ -82,7 +82,7 @@ def accuracy(labels_given: Labels, labels: Labels) -> float:
 
 
 def attack_success_rate(
-    clean: Labels, patched: Labels, labels: Labels, *, target: int | None = None
+    clean: Labels, patched: Labels, *, labels: Labels, target: int | None = None
 ) -> float:
     """Fooled among eligible. Raises ``ValueError`` when no image is eligible."""
     able = eligible(clean, labels, target=target)

@@ -32,12 +32,12 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def uniform(
-    seed: int, name: str, *, indices: NDArray[np.int64], draws: int
-) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), ``(len(indices), draws)``; row i depends on ``indices[i]`` alone."""
+def uniform(seed: int, name: str, *, indices: NDArray[np.int64], draws: int) -> NDArray[np.float64]:
+    """Uniform in [0, 1), ``(len(indices), draws)``; row i depends on ``indices[i]`` alone."""
     with np.errstate(over="ignore"):
-        base = _mix(np.uint64(key(seed, name)) + _GOLDEN * (indices.astype(np.uint64) + np.uint64(1)))
+        base = _mix(
+            np.uint64(key(seed, name)) + _GOLDEN * (indices.astype(np.uint64) + np.uint64(1))
+        )
         steps = _GOLDEN * (np.arange(draws, dtype=np.uint64) + np.uint64(1))
         bits = _mix(base[:, None] + steps[None, :])
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

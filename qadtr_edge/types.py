@@ -150,7 +150,7 @@ class Parity:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Something that classifies images; a context manager. After ``close`` every call is an error."""
+    """Something that classifies images; a context manager. After ``close`` a call is an error."""
 
     @property
     def facts(self) -> EngineFacts: ...

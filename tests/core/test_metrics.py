@@ -37,9 +37,9 @@ def test_attack_success_counts_only_eligible_images(
             won += (p != y) if target is None else (p == target)
     if not able:
         with pytest.raises(ValueError, match="nothing"):
-            metrics.attack_success_rate(clean, patched, labels, target=target)
+            metrics.attack_success_rate(clean, patched, labels=labels, target=target)
         return
-    rate = metrics.attack_success_rate(clean, patched, labels, target=target)
+    rate = metrics.attack_success_rate(clean, patched, labels=labels, target=target)
     assert rate == won / able
 
 
@@ -64,7 +64,7 @@ def test_the_identities_between_the_rates(
     assume((clean == labels).any())
     accuracy = metrics.accuracy(clean, labels)
     robust = metrics.accuracy(patched, labels)
-    success = metrics.attack_success_rate(clean, patched, labels)
+    success = metrics.attack_success_rate(clean, patched, labels=labels)
     error = metrics.robust_error(clean, patched, labels)
     healed = np.mean((clean != labels) & (patched == labels))
     assert math.isclose(error, 1 - accuracy * (1 - success))
@@ -77,7 +77,7 @@ def test_a_bad_net_keeps_its_attack_rate_apart_from_its_errors() -> None:
     labels = np.zeros(10, np.int64)
     clean = np.array([0, 0] + [1] * 8)
     patched = np.array([0, 1] + [1] * 8)
-    assert metrics.attack_success_rate(clean, patched, labels) == 0.5
+    assert metrics.attack_success_rate(clean, patched, labels=labels) == 0.5
     assert metrics.accuracy(patched, labels) == 0.1
 
 
