@@ -99,7 +99,7 @@ def target_hit_rate(patched: Labels, *, target: int) -> float:
     return rate(int((patched == target).sum()), len(patched))
 
 
-def robust_error(clean: Labels, patched: Labels, labels: Labels) -> float:
+def robust_error(clean: Labels, patched: Labels, *, labels: Labels) -> float:
     """Share of all images wrong with or without the patch (PBAT's RErr)."""
     return rate(int(((clean != labels) | (patched != labels)).sum()), len(labels))
 

@@ -65,7 +65,7 @@ def test_the_identities_between_the_rates(
     accuracy = metrics.accuracy(clean, labels)
     robust = metrics.accuracy(patched, labels)
     success = metrics.attack_success_rate(clean, patched, labels=labels)
-    error = metrics.robust_error(clean, patched, labels)
+    error = metrics.robust_error(clean, patched, labels=labels)
     healed = np.mean((clean != labels) & (patched == labels))
     assert math.isclose(error, 1 - accuracy * (1 - success))
     assert math.isclose(robust, accuracy * (1 - success) + healed, abs_tol=1e-12)
