@@ -34,7 +34,7 @@ class _FakeQuantize(torch.autograd.Function):
         value, scale, result = ctx.saved_tensors  # type: ignore[attr-defined]
         low, high = ctx.low, ctx.high  # type: ignore[attr-defined]
         if scale.numel() == 1:  # one pass, where the comparison and the product would be four
-            size = float(scale)
+            size = scale.detach().item()
             inner = torch.ops.aten.hardtanh_backward(gradient, value, low * size, high * size)
         else:
             inner = gradient * ((value > low * scale) & (value < high * scale))
