@@ -45,11 +45,11 @@ class Gap:
         patch_px: tuple[int, int] = (6, 6),
         target: int | None = None,
         placement: str = "random",
-        steps: int = 200,
+        steps: int = 150,
         batch: int = 128,
         learning_rate: float = 0.05,
         loss: Loss = "cross_entropy",
-        judged_every: int = 20,
+        judged_every: int = 15,
     ) -> None:
         self.patch_px = patch_px
         self.target = target

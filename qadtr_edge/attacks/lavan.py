@@ -40,10 +40,10 @@ class Lavan:
         patch_px: tuple[int, int] = (6, 6),
         target: int | None = None,
         placement: str = "plain",
-        steps: int = 200,
+        steps: int = 150,
         batch: int = 64,
         step_size: float = 0.05,
-        judged_every: int = 20,
+        judged_every: int = 15,
     ) -> None:
         self.patch_px = patch_px
         self.target = target

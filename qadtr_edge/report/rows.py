@@ -6,18 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .. import metrics
+from ..attacks.controls import OCCLUSION
 from ..types import Json, Result
 
 CONTROL_TIER = "T0"
-"""Tier of the occlusion controls: grey, noise, a crop of another image. They know nothing."""
+"""Tier of the controls: grey, noise, a crop of another image, the shuffled patch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """One result and the rates that follow from its counts.
 
-    ``control``: the strongest control of the same engine file, images, size, places and goal, or
-    ``None``. Rates are fractions.
+    ``control``: the strongest of grey, noise and crop on the same engine file, with the same images,
+    size, places and goal, or ``None``. Rates are fractions.
     """
 
     result: Result
@@ -132,7 +133,7 @@ def _control_of(result: Result, among: tuple[Result, ...]) -> Result | None:
     matched = (
         other
         for other in among
-        if other.tier == CONTROL_TIER and _setting(other) == _setting(result)
+        if other.attack in OCCLUSION and _setting(other) == _setting(result)
     )
     return max(matched, key=_asr, default=None)
 
