@@ -45,6 +45,7 @@ TABLES: dict[str, dict[str, str]] = {
         "vgg11": "qadtr_edge.models.vgg:vgg11",
         "vgg16": "qadtr_edge.models.vgg:vgg16",
         "mobilenetv2": "qadtr_edge.models.mobilenet:mobilenetv2",
+        "mobilenetv2_imagenet": "qadtr_edge.models.mobilenet:mobilenetv2_imagenet",
     },
     "dataset": {
         "signs": "qadtr_edge.data.signs:load",

@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
 
 def resnet8(classes: int = 10, pixel_input: PixelInput | None = None) -> nn.Module:
-    """ResNet-8: 78 k parameters."""
+    """ResNet-8: 75 k parameters."""
     return ResNet(8, classes=classes, pixel_input=pixel_input)
 
 
