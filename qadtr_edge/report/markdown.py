@@ -42,8 +42,8 @@ def page(document: Document) -> str:
         _table(DETAIL, detail(document)) if document.rows else f"{NOT_RUN}: `qadtr-edge attack`.",
         "ASR = fooled / eligible; eligible images are right on this engine without the patch (and, "
         "if targeted, not of the target class). Intervals are Wilson 95 %. Excess = ASR minus that "
-        "of the strongest control of the same size, places and images. p: exact McNemar on images "
-        "eligible both in simulation and on the engine.",
+        "of the strongest of grey, noise and crop with the same size, places and images. p: exact "
+        "McNemar on images eligible both in simulation and on the engine.",
         "## Read before quoting",
         "\n".join(f"- {text}" for text in document.warnings) or "Nothing to add.",
         "## Where it comes from",

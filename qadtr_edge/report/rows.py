@@ -17,8 +17,8 @@ CONTROL_TIER = "T0"
 class Row:
     """One result and the rates that follow from its counts.
 
-    ``control``: the strongest of grey, noise and crop on the same engine file, with the same images,
-    size, places and goal, or ``None``. Rates are fractions.
+    ``control``: the strongest of grey, noise and crop on the same engine file, with the same
+    images, size, places and goal, or ``None``. Rates are fractions.
     """
 
     result: Result
