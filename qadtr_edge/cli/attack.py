@@ -54,7 +54,9 @@ def attack(
     ] = None,
     data_root: options.DataRoot = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per engine call.")] = replay.BATCH,
-    threads: options.Threads = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of the engine, and of the crafting.")
+    ] = 1,
     seed: options.Seed = 0,
     max_asr: Annotated[
         float | None,
@@ -81,6 +83,7 @@ def attack(
         steps=steps,
         seed=seed,
         batch=batch,
+        threads=threads,
         test=test,
         craft=craft,
     )

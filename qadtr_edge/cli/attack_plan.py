@@ -40,6 +40,7 @@ class Plan:
     steps: int | None
     seed: int
     batch: int
+    threads: int
     test: Dataset
     craft: Dataset
 
@@ -58,8 +59,11 @@ def units(plan: Plan, bits: int) -> Iterator[replay.Unit]:
 
 
 def _crafted(plan: Plan, name: str, *, bits: int) -> replay.Unit:
+    import torch
+
     from .. import craft
 
+    torch.set_num_threads(plan.threads)
     make = cast("Callable[..., Attack]", registry.resolve("attack", name))
     chosen: dict[str, Json] = {"placement": plan.placement, "steps": plan.steps}
     given = {option: value for option, value in chosen.items() if value is not None}
@@ -122,6 +126,8 @@ def simulation(plan: Plan, bits: int) -> replay.Subject | None:
         console.say(f"{plan.run.folder} has no checkpoint: no simulation to compare with.")
         return None
     try:
+        import torch
+
         from .. import craft
         from ..attacks.victim import logits_of
     except ModuleNotFoundError as error:
@@ -129,6 +135,7 @@ def simulation(plan: Plan, bits: int) -> replay.Subject | None:
             raise
         console.say("torch is not installed: no simulation to compare with.")
         return None
+    torch.set_num_threads(plan.threads)
     prey = craft.prey(plan.run, "simulation", bits=bits)
     return replay.Subject(
         lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch

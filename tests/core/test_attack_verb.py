@@ -1,0 +1,188 @@
+"""What ``attack`` runs and what it answers, without an engine or a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qadtr_edge import metrics, replay, runs
+from qadtr_edge.attacks.controls import OCCLUSION
+from qadtr_edge.cli import attack, attack_answer, attack_plan
+from qadtr_edge.cli.attack_plan import Plan
+from qadtr_edge.errors import BadInput, UnknownName
+from qadtr_edge.files import digest
+from qadtr_edge.patch import bank
+from qadtr_edge.results import Store
+from qadtr_edge.types import Patch, Result
+from toy import CLASSES, Quadrants, pictures
+
+TEST, CRAFT = pictures(150, split="test"), pictures(60, split="craft")
+
+
+def patch(value: int, *, target: int | None = None, side: int = 6) -> Patch:
+    return Patch(
+        np.full((3, side, side), value, np.uint8), np.ones((side, side), bool), target,
+        {"attack": "gap", "seed": 2, "victim": "v", "victim_name": "twin-w8a8"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(
+        run=runs.new_run(tmp_path / "runs"), names=(), given=patch(255), patch_px=(6, 6),
+        target=None, placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1, test=TEST,
+        craft=CRAFT,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(plan: Plan) -> Store:
+    return Store(plan.run.results, plan.run.labels)
+
+
+def done(plan: Plan, store: Store) -> list[Result]:
+    return attack._on_engine(plan, Quadrants(), store=store)  # type: ignore[arg-type]
+
+
+def test_a_given_patch_is_replayed_beside_its_controls(plan: Plan, store: Store) -> None:
+    found = done(plan, store)
+    assert [row.attack for row in found] == ["gap", "grey", "noise", "crop", "shuffled"]
+    assert [row.tier for row in found] == ["T1", *["T0"] * 4]
+    assert {row.placement for row in found} == {"random"}
+    assert found[0].patch_seed == 2
+    assert found[0].knowledge == "surrogate"
+    assert {row.knowledge for row in found[1:]} == {"none"}
+
+
+def test_doing_it_again_asks_the_engine_nothing(plan: Plan, store: Store) -> None:
+    found, lines = done(plan, store), store.lines.read_bytes()
+    engine = Quadrants()
+    assert attack._on_engine(plan, engine, store=store) == found  # type: ignore[arg-type]
+    assert engine.shown == []
+    assert store.lines.read_bytes() == lines
+
+
+def test_the_headline_is_the_union_over_attacks_per_image(plan: Plan, store: Store) -> None:
+    found = done(plan, store) + done(replace(plan, given=patch(0)), store)
+    answer = attack_answer.answer(found, store)
+    attacks = [row for row in found if row.tier != "T0"]
+    fooled = np.zeros(len(TEST), bool)
+    for row in attacks:
+        outcomes = store.outcomes(row.key)
+        able = outcomes.clean.labels == TEST.labels
+        fooled |= able & (outcomes.patched.labels != TEST.labels)
+    assert answer.worst_case_asr == fooled.sum() / able.sum()
+    assert answer.worst_case_asr > max(metrics.rate(r.counts.fooled, r.counts.eligible)
+                                       for r in attacks)  # fmt: skip
+    occlusion = [row.counts.fooled for row in found if row.attack in OCCLUSION]
+    assert answer.widths[0].occlusion_asr == max(occlusion) / able.sum()
+
+
+def test_the_document_is_json_with_the_stable_names(plan: Plan, store: Store) -> None:
+    document = attack_answer.answer(done(plan, store), store).as_json()
+    again = json.loads(json.dumps(document, allow_nan=False))
+    assert {"results", "clean_accuracy", "occlusion_asr", "worst_case_asr", "verdict"} <= set(again)
+    assert again["verdict"] == "incomplete"
+    assert "gradient-free" in again["verdict_reason"]
+    assert again["by_width"][0]["worst_case_asr"] == again["worst_case_asr"]
+
+
+def test_several_widths_give_the_worst_of_each(plan: Plan, store: Store) -> None:
+    found = done(plan, store)
+    narrow = [replace(row, bits=4, counts=replace(row.counts, clean_correct=20)) for row in found]
+    document = attack_answer.answer([*found, *narrow], store).as_json()
+    assert document["clean_accuracy"] == 20 / 150
+    assert len(document["by_width"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_table_prints(plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    found = done(replace(plan, given=patch(255, target=2)), store)
+    attack_answer.show(attack_answer.answer(found, store), class_names=CLASSES)
+    text = capsys.readouterr().out
+    assert "south west" in text
+    assert "Verdict: incomplete" in text
+    assert "toy 8-bit" in text
+
+
+def test_controls_alone_have_no_headline(plan: Plan, store: Store) -> None:
+    found = done(replace(plan, given=None), store)
+    assert [row.attack for row in found] == ["grey", "noise", "crop"]
+    answer = attack_answer.answer(found, store)
+    assert answer.worst_case_asr is None
+    with pytest.raises(BadInput, match="controls"):
+        attack._enforce(answer.worst_case_asr, 0.5)
+
+
+def test_controls_run_once_for_each_setting(plan: Plan) -> None:
+    given = [
+        replay.Unit(replay.Attacked("a", "none", "v", tier="T1", threat="T-A"), made, how, 0)
+        for made, how in (
+            (patch(1), plan.policy("random")),
+            (patch(2), plan.policy("random")),
+            (patch(2), plan.policy("plain")),
+            (patch(2, target=1), plan.policy("plain")),
+        )
+    ]
+    units = list(attack_plan.control_units(plan, given))
+    names = [unit.attacked.name for unit in units]
+    assert names.count("shuffled") == 4
+    assert [names.count(name) for name in OCCLUSION] == [3, 3, 3]
+
+
+def test_what_the_maker_knew_follows_from_the_digest(plan: Plan, store: Store) -> None:
+    plan.run.checkpoint.write_bytes(b"weights")
+    known = f"{digest(plan.run.checkpoint)}@8"
+    given = replace(patch(255), origin={"attack": "gap", "victim": known})
+    (unit,) = attack_plan.units(replace(plan, given=given), 8)
+    assert unit.attacked.knowledge == "simulation"
+    (other,) = attack_plan.units(replace(plan, given=given), 4)
+    assert other.attacked.knowledge == "surrogate"
+
+
+def test_a_picture_without_a_past_is_a_file(plan: Plan, tmp_path: Path) -> None:
+    bank.save(patch(9), tmp_path / "p.npz")
+    given = bank.load(tmp_path / "p.png")
+    (unit,) = attack_plan.units(replace(plan, given=given, target=3), 8)
+    assert unit.attacked.name == "file"
+    assert unit.patch.target == 3
+    (plain,) = attack_plan.units(replace(plan, given=given, placement="plain"), 8)
+    assert plain.policy.name == "plain"
+
+
+def test_a_target_beyond_the_classes_is_refused(plan: Plan) -> None:
+    with pytest.raises(BadInput, match="class 4"):
+        list(attack_plan.units(replace(plan, given=patch(1, target=4)), 8))
+
+
+@pytest.mark.parametrize(
+    ("text", "image_px", "px"),
+    [(None, 32, (6, 6)), (None, 224, (50, 50)), ("8", 32, (8, 8)), ("4x12", 32, (4, 12))],
+)
+def test_patch_sizes(text: str | None, image_px: int, px: tuple[int, int]) -> None:
+    assert attack_plan.patch_px(text, image_px=image_px) == px
+
+
+@pytest.mark.parametrize("text", ["0", "6x0", "-3", "six", "6x", "", "6.5"])
+def test_what_is_no_patch_size(text: str) -> None:
+    with pytest.raises(BadInput, match="patch size"):
+        attack_plan.patch_px(text, image_px=32)
+
+
+def test_classes_by_name_or_number() -> None:
+    assert attack_plan.class_of("south west", CLASSES) == 2
+    assert attack_plan.class_of("3", CLASSES) == 3
+    for text in ("4", "south wst"):
+        with pytest.raises(UnknownName, match="south west"):
+            attack_plan.class_of(text, CLASSES)
+
+
+def test_the_threshold_exits_1_only_above() -> None:
+    attack._enforce(0.4, 0.4)
+    attack._enforce(0.9, None)
+    with pytest.raises(attack.typer.Exit) as stop:
+        attack._enforce(0.41, 0.4)
+    assert stop.value.exit_code == 1
