@@ -34,8 +34,8 @@ def patch(value: int, *, target: int | None = None, side: int = 6) -> Patch:
 def plan(tmp_path: Path) -> Plan:
     return Plan(
         run=runs.new_run(tmp_path / "runs"), names=(), given=patch(255), patch_px=(6, 6),
-        target=None, placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1, test=TEST,
-        craft=CRAFT,
+        target=None, placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1,
+        test=TEST, craft=CRAFT,
     )  # fmt: skip
 
 
