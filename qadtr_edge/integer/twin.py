@@ -29,7 +29,8 @@ class _Replace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, soft: Tensor, hard: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward((soft >= low) & (soft <= high))
+        above = soft > low if low == 0 else soft >= low  # a ReLU is flat at 0
+        ctx.save_for_backward(above & (soft <= high))
         return hard
 
     @staticmethod

@@ -160,9 +160,7 @@ class WeightedLayer(nn.Module):
             y = self._apply_weight(x, self.weight, self.bias)
             return y if norm is None else _normalised(norm, y)
         master = self._master(bits)
-        # A scale made of the largest weight clips none; without the one code of slack, rounding
-        # in value / scale would deny that very weight its gradient.
-        limit = self.limits[bits] + (0 if self._is_learned(bits) else 1)
+        limit = self.limits[bits]
         scale = self._columns(self._scale(bits, master))
         weight = fake_quantize(master, scale, codes=CodeRange(-limit, limit))
         if norm is not None and self.training and not self.is_strict:

@@ -2,7 +2,8 @@
 
 ``n = clip(round_half_even(v / s), low, high)``, value ``s * n``. Dividing by ``s`` (never
 multiplying by 1/s) matches ONNX QuantizeLinear at ties. Backward: 1 inside the range, 0 outside
-(straight-through estimator, Bengio et al. 2013); the step learns as in LSQ (arXiv 1902.08153,
+(straight-through estimator, Bengio et al. 2013), where a range that starts at 0 leaves out 0
+itself, as ReLU does; the step learns as in LSQ (arXiv 1902.08153,
 Eq. 3): ``n - v/s`` inside, ``low`` or ``high`` outside, times ``1 / sqrt(elements * high)``.
 """
 
@@ -13,6 +14,10 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from .codes import CodeRange
+
+_REACH = 1 + 2.0**-20
+"""The comparisons are strict, as ReLU's is at 0; this takes in an end of the range that float32
+rounding may have pushed over: the weight that defines the scale, a code that comes in as one."""
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -33,11 +38,12 @@ class _FakeQuantize(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         value, scale, result = ctx.saved_tensors  # type: ignore[attr-defined]
         low, high = ctx.low, ctx.high  # type: ignore[attr-defined]
+        reach = scale.detach() * _REACH
         if scale.numel() == 1:  # one pass, where the comparison and the product would be four
-            size = scale.detach().item()
-            inner = torch.ops.aten.hardtanh_backward(gradient, value, low * size, high * size)
+            low, high = low * reach.item(), high * reach.item()
+            inner = torch.ops.aten.hardtanh_backward(gradient, value, low, high)
         else:
-            inner = gradient * ((value > low * scale) & (value < high * scale))
+            inner = gradient * ((value > low * reach) & (value < high * reach))
         grad_scale = None
         if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
             # sum g (n - inside v/s) = sum g (s n) / s - sum_inside g v / s. The codes n are

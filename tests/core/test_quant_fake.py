@@ -130,6 +130,17 @@ def test_weight_gradients_are_the_closed_form(codes: CodeRange) -> None:
     assert torch.allclose(scale.grad.double(), step, rtol=1e-4, atol=1e-5)
 
 
+def test_a_code_that_comes_in_as_one_keeps_its_gradient_and_zero_of_a_relu_does_not() -> None:
+    for scale in (0.1, 0.3, 0.0123, 1.7):
+        step = torch.tensor(scale)
+        for codes in RANGES:
+            value = (torch.arange(codes.low - 1, codes.high + 2) * step).requires_grad_()
+            fake_quantize(value, step, codes=codes).sum().backward()
+            first = 2 if codes.low == 0 else 1
+            wanted = [0.0] * first + [1.0] * (len(value) - first - 1) + [0.0]
+            assert value.grad.tolist() == wanted
+
+
 def test_the_size_of_the_batch_does_not_change_the_weight_of_the_step() -> None:
     """Twice the same image: twice the gradient, as for any other parameter."""
     for shape in ((1, 3, 4, 4), (1, 12)):
