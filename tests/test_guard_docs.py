@@ -48,6 +48,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert path.exists(), f"{page.name} links to {target}, which is not there"
 
 
+def test_every_number_of_the_readme_is_in_a_committed_report() -> None:
+    report = (ROOT / "benchmarks" / "results" / "quickstart.md").read_text().splitlines()
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if "| ort " in line]
+    assert rows
+    for row in rows:
+        engine, *cells = row.strip("| ").split(" | ")
+        lines = [line for line in report if line.startswith(f"| {engine} |")]
+        for cell in cells:
+            assert any(f"| {cell} |" in line for line in lines), f"{engine}: {cell}"
+
+
 def test_the_readme_shows_commands_this_test_understands() -> None:
     shown = {shlex.split(command)[0] for command in commands()}
     assert "qadtr-edge" in shown
