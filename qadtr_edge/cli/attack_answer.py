@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import console, metrics
 from ..attacks.controls import OCCLUSION
-from ..report.rows import Row, rows
+from ..report.rows import CONTROL_TIER, Row, rows
 from ..report.warnings import title
-from ..results import Outcomes, Store
+from ..results import Store
 from ..types import FLOAT_BITS, Json, Result
 
 GRADIENT_FREE = {"T4", "T5", "T6"}
@@ -20,8 +20,8 @@ GRADIENT_FREE = {"T4", "T5", "T6"}
 
 @dataclass(frozen=True)
 class AtWidth:
-    """One engine at one width. ``worst_case_asr``: images fooled by at least one attack, among
-    those it gets right; ``occlusion_asr``: the strongest of grey, noise and crop. Fractions."""
+    """One engine at one width. ``worst_case_asr``: images that at least one attack makes wrong, among
+    those it gets right; ``occlusion_asr``: the same of the strongest of grey, noise and crop."""
 
     engine: str
     bits: int
@@ -92,23 +92,26 @@ def answer(results: Sequence[Result], store: Store) -> Answer:
 
 
 def _at_width(results: Sequence[Result], store: Store) -> AtWidth:
-    found, first = rows(results), results[0]
-    attacks = [store.outcomes(row.result.key) for row in found if not row.is_control]
-    controls = [row.asr for row in found if row.result.attack in OCCLUSION]
+    first = results[0]
+    attacks = [row for row in results if row.tier != CONTROL_TIER]
+    occlusion = [row for row in results if row.attack in OCCLUSION]
     return AtWidth(
         engine=first.engine,
         bits=first.bits,
         precision=first.precision,
         n=first.counts.n,
-        clean_accuracy=found[0].clean_accuracy,
-        occlusion_asr=max(controls, default=None),
-        worst_case_asr=_worst_case(attacks) if attacks else None,
+        clean_accuracy=metrics.rate(first.counts.clean_correct, first.counts.n),
+        occlusion_asr=max((_made_wrong([row], store) for row in occlusion), default=None),
+        worst_case_asr=_made_wrong(attacks, store) if attacks else None,
     )
 
 
-def _worst_case(attacks: Iterable[Outcomes]) -> float:
-    """Share of the images right when clean that some attack makes wrong, targeted or not."""
-    each = list(attacks)
+def _made_wrong(results: Sequence[Result], store: Store) -> float:
+    """Share of the images right when clean that some of these patches make wrong.
+
+    Any wrong label counts, of targeted patches too, so that the shares can be compared.
+    """
+    each = [store.outcomes(row.key) for row in results]
     truth, clean = each[0].truth, each[0].clean.labels
     able = metrics.eligible(clean, truth)
     won = metrics.union(np.stack([metrics.succeeded(one.patched.labels, truth) for one in each]))
@@ -141,12 +144,18 @@ def show(found: Answer, *, class_names: Sequence[str]) -> None:
         title=f"{first.patch_size_px} px patch on {first.counts.n} images, seed {first.seed}",
     )
     for width in found.widths:
-        console.answer(
-            f"{title(width.engine, width.bits)}: right on {_percent(width.clean_accuracy)} without "
-            f"a patch; some attack fools {_percent(width.worst_case_asr)} of those, a square "
-            f"without an attack {_percent(width.occlusion_asr)}."
-        )
+        console.answer(_sentence(width))
     console.answer(f"Verdict: {found.verdict}: {found.verdict_reason}.")
+
+
+def _sentence(width: AtWidth) -> str:
+    """One engine at one width in words."""
+    said = [f"{title(width.engine, width.bits)} is right on {_percent(width.clean_accuracy)}"]
+    if width.worst_case_asr is not None:
+        said.append(f"of those, some attack fools {_percent(width.worst_case_asr)}")
+    if width.occlusion_asr is not None:
+        said.append(f"a square without an attack fools {_percent(width.occlusion_asr)}")
+    return "; ".join(said) + "."
 
 
 def _line(row: Row, class_names: Sequence[str]) -> list[str]:
@@ -175,4 +184,4 @@ def _line(row: Row, class_names: Sequence[str]) -> list[str]:
 
 
 def _percent(fraction: float | None) -> str:
-    return "not run" if fraction is None else f"{100 * fraction:.1f} %"
+    return "" if fraction is None else f"{100 * fraction:.1f} %"

@@ -16,7 +16,7 @@ from ..data.dataset import Dataset
 from ..errors import BadInput, UnknownName
 from ..files import digest
 from ..integer import graph_file
-from ..patch.placement import LARGE_IMAGE_PX, Policy, policy
+from ..patch.placement import LARGE_IMAGE_PX, Policy, check_fit, policy
 from ..runs import Run
 from ..types import Json, Patch
 
@@ -45,8 +45,11 @@ class Plan:
     craft: Dataset
 
     def policy(self, default: str) -> Policy:
-        """Where patches land: as the user said, else as the attack does."""
-        return policy(self.placement or default, image_px=min(self.test.images.shape[2:]))
+        """Where patches land: as the user said, else as the attack does. They must fit there."""
+        rows, columns = self.test.images.shape[2:]
+        how = policy(self.placement or default, image_px=min(rows, columns))
+        check_fit(how, self.patch_px, image_px=(rows, columns))
+        return how
 
 
 def units(plan: Plan, bits: int) -> Iterator[replay.Unit]:

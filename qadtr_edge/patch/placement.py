@@ -79,7 +79,7 @@ def place(
     scale = how.scale[0] + (how.scale[1] - how.scale[0]) * chance[:, 1]
     height, width = (scale * side for side in patch_px)
     box_height, box_width = box(height, width, degrees=degrees)
-    _check_fit(how, patch_px, image_px=image_px)
+    check_fit(how, patch_px, image_px=image_px)
     if how.corner is not None:
         top, left = (np.full(len(ids), float(side)) for side in how.corner)
     elif how.centred:
@@ -105,8 +105,8 @@ def box(
     return height * cosine + width * sine, height * sine + width * cosine
 
 
-def _check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, int]) -> None:
-    """Judged at the largest draw, so that an answer never depends on the seed."""
+def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, int]) -> None:
+    """Raises ``BadInput`` when the patch does not fit; the largest draw decides, not the seed."""
     spoken = f"A {patch_px[0]}x{patch_px[1]} patch"
     field = f"a {image_px[0]}x{image_px[1]} image"
     if patch_px[0] > image_px[0] or patch_px[1] > image_px[1]:

@@ -82,6 +82,15 @@ def test_the_headline_is_the_union_over_attacks_per_image(plan: Plan, store: Sto
     assert answer.widths[0].occlusion_asr == max(occlusion) / able.sum()
 
 
+def test_headline_and_occlusion_count_any_wrong_label(plan: Plan, store: Store) -> None:
+    """A targeted row counts hits of its target; what stands at the top must be comparable."""
+    free, aimed = done(plan, store), done(replace(plan, given=patch(255, target=2)), store)
+    assert aimed[0].counts.fooled < free[0].counts.fooled
+    first, second = (attack_answer.answer(found, store).widths[0] for found in (free, aimed))
+    assert first.worst_case_asr == second.worst_case_asr
+    assert first.occlusion_asr == second.occlusion_asr
+
+
 def test_the_document_is_json_with_the_stable_names(plan: Plan, store: Store) -> None:
     document = attack_answer.answer(done(plan, store), store).as_json()
     again = json.loads(json.dumps(document, allow_nan=False))
@@ -156,6 +165,14 @@ def test_a_picture_without_a_past_is_a_file(plan: Plan, tmp_path: Path) -> None:
 def test_a_target_beyond_the_classes_is_refused(plan: Plan) -> None:
     with pytest.raises(BadInput, match="class 4"):
         list(attack_plan.units(replace(plan, given=patch(1, target=4)), 8))
+
+
+def test_a_patch_that_does_not_fit_is_refused_before_any_work(plan: Plan) -> None:
+    large = replace(plan, given=patch(1, side=20), patch_px=(20, 20))
+    with pytest.raises(BadInput, match="larger than"):
+        list(attack_plan.units(large, 8))
+    with pytest.raises(BadInput, match="larger than"):
+        list(attack_plan.control_units(replace(large, given=None), []))
 
 
 @pytest.mark.parametrize(
