@@ -20,8 +20,11 @@ GRADIENT_FREE = {"T4", "T5", "T6"}
 
 @dataclass(frozen=True)
 class AtWidth:
-    """One engine at one width. ``worst_case_asr``: images that at least one attack makes wrong, among
-    those it gets right; ``occlusion_asr``: the same of the strongest of grey, noise and crop."""
+    """One engine at one width.
+
+    ``worst_case_asr``: images that at least one attack makes wrong, among those it gets right;
+    ``occlusion_asr``: the same of the strongest of grey, noise and crop.
+    """
 
     engine: str
     bits: int
