@@ -136,5 +136,7 @@ def _make_room(net: QuantNet, name: str, *, tensor: torch.Tensor) -> None:
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros_like(tensor))
     elif ".shifts." in name:
-        shifts = net.get_submodule(name.rpartition(".")[0])
-        shifts.register_parameter(name.rpartition(".")[2], nn.Parameter(torch.zeros_like(tensor)))
+        owner, _, key = name.rpartition(".")
+        shifts = net.get_submodule(owner)
+        assert isinstance(shifts, nn.ParameterDict)
+        shifts[key] = nn.Parameter(torch.zeros_like(tensor))

@@ -30,8 +30,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
-            f"The weights file {path} cannot be read: {str(error).splitlines()[0]}.",
+            f"The weights file {path} cannot be read: {reason}.",
             "Give a safetensors file, or a torch file that holds tensors only.",
         ) from error
     for name in ("state_dict", "model"):
