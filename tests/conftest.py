@@ -39,7 +39,9 @@ if find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
 
     # A slow machine is no defect: examples are judged by what they show, not by how long they take.
-    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("untimed")
 
 NEEDS: dict[str, Callable[[], str | None]] = {
