@@ -1,50 +1,95 @@
 """Claim: onnxruntime computes the judge's integers, bit for bit, at every width from 2 to 8 bits:
 no logit of any test image differs, and no layer runs in float.
 
-    python benchmarks/parity.py --run runs/a --run runs/b [--images 1000]
+    python benchmarks/parity.py --run runs/a --run runs/b [--images 1000] [--untrained vgg11 ...]
 
-Prints one row for every engine of the runs. Exit code 1 when a claim does not hold.
+Prints one row for every engine of the runs, and at 8 and 4 bits for each untrained network: random
+weights under the batch-norm statistics of real images, so that logits depend on the image, which
+is all that parity asks of a network. Exit code 1 when a claim does not hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import records
+import torch
 
 from qadtr_edge import console, data, registry, runs
 from qadtr_edge.engines import artefact_of, open_engine
 from qadtr_edge.integer import graph_file
-from qadtr_edge.types import FLOAT_BITS, Parity
+from qadtr_edge.integer.lower import lower
+from qadtr_edge.models import checkpoint
+from qadtr_edge.models.calibrate import calibrate, reestimate_norms
+from qadtr_edge.models.prepare import prepare
+from qadtr_edge.types import FLOAT_BITS, EngineFacts, Parity, QuantSpec
 
 Compare = Callable[..., Parity]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--run", type=Path, action="append", required=True)
+    parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--untrained", action="append", default=[], metavar="MODEL")
     parser.add_argument("--engine", default="ort")
     parser.add_argument("--images", type=int)
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
-    rows = [
-        _compared(run, bits, options)
-        for run in map(runs.open_run, options.run)
-        for bits in run.widths(options.engine)
-        if bits != FLOAT_BITS
-    ]
-    chosen = {"runs": [str(run) for run in options.run], "images": options.images}
+    with tempfile.TemporaryDirectory() as folder:
+        made = [_untrained(name, Path(folder), options) for name in options.untrained]
+        rows = [
+            _compared(run, bits, options)
+            for run in (*map(runs.open_run, options.run), *made)
+            for bits in run.widths(options.engine)
+            if bits != FLOAT_BITS
+        ]
+    chosen = {
+        "runs": [str(run) for run in options.run], "untrained": options.untrained,
+        "images": options.images,
+    }  # fmt: skip
     path = records.append("parity", options=chosen, rows=rows)
     columns = ["model", "values", "scales", "ran as", "integer kernels", "float layers", "images",
                "logits that differ", "classes that differ", "first in"]  # fmt: skip
     print(records.table(columns, [[str(cell) for cell in _cells(row)] for row in rows]))
     console.say(f"Rows: {path}")
     sys.exit(0 if all(_holds(row) for row in rows) else 1)
+
+
+def _untrained(model: str, root: Path, options: argparse.Namespace) -> runs.Run:
+    """A run of random weights, exported at 8 and 4 bits."""
+    torch.manual_seed(0)
+    images = torch.from_numpy(
+        data.load("cifar10", "calibration", root=options.data_root, limit=200).images
+    )
+    module = checkpoint.build_model(model, classes=10).train()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # the plain mean over the batches below
+    with torch.no_grad():
+        for batch in images.split(100):
+            module(batch)
+    widths = (FLOAT_BITS, 8, 4)
+    net = prepare(module, QuantSpec(), widths=widths, classes=10, image_px=32).eval()
+    calibrate(net, images)
+    reestimate_norms(net, images)
+    run = runs.Run(root / f"untrained-{model}")
+    facts = checkpoint.CheckpointFacts(
+        model=model, data="cifar10", classes=10, image_px=32, widths=widths, spec=net.spec
+    )
+    checkpoint.save(net, facts, run.checkpoint)
+    build = cast(Callable[..., EngineFacts], registry.resolve("builder", options.engine))
+    for bits in (8, 4):
+        source = {"model": f"{model} (untrained)", "data": "cifar10"}
+        graph = lower(net, bits=bits, source=source)
+        graph_file.save(graph, run.graph(bits))
+        build(graph, run.engine(options.engine, bits))
+    return run
 
 
 def _compared(run: runs.Run, bits: int, options: argparse.Namespace) -> dict[str, object]:
