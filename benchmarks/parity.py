@@ -82,7 +82,7 @@ def _untrained(model: str, root: Path, options: argparse.Namespace) -> runs.Run:
     facts = checkpoint.CheckpointFacts(
         model=model, data="cifar10", classes=10, image_px=32, widths=widths, spec=net.spec
     )
-    checkpoint.save(net, facts, run.checkpoint)
+    checkpoint.save(net, run.checkpoint, facts=facts)
     build = cast(Callable[..., EngineFacts], registry.resolve("builder", options.engine))
     for bits in (8, 4):
         source = {"model": f"{model} (untrained)", "data": "cifar10"}
