@@ -82,7 +82,8 @@ def train(
         if not epochs:
             continue
         size = min(options.batch, len(labels))
-        steps = max(1, math.ceil(epochs * len(labels) / size))
+        per_epoch = len(labels) // size
+        steps = max(1, round(epochs * per_epoch))
         optimiser = _optimiser(net, options, lr=lr)
         begun_s, seen = time.monotonic(), 0
         with Progress(f"train {options.recipe} ({phase})", steps, unit="steps") as progress:
@@ -99,7 +100,7 @@ def train(
                 optimiser.step()
                 seen += len(y)
                 progress.advance(note=f"loss {loss.item():.3f}")
-                if (step + 1) % (len(labels) // size) == 0 or step + 1 == steps:
+                if (step + 1) % per_epoch == 0 or step + 1 == steps:
                     line: dict[str, object] = {"phase": phase, "step": step + 1, "images": seen}
                     line["seconds"] = round(time.monotonic() - begun_s, 1)
                     line["loss"] = round(loss.item(), 5)

@@ -1,0 +1,171 @@
+"""``train`` and ``quantize`` from the command line, on a data set of a few bytes."""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from qadtr_edge import cli
+from qadtr_edge.models import checkpoint
+from qadtr_edge.runs import Run, read_manifest
+
+WEIGHTS = ("--model", "resnet8", "--raw-pixels")
+ONE_EPOCH = ("--epochs", "1", "--float-epochs", "1", "--batch", "8", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ``.npz`` of 80 images of 8 pixels in three classes, each brighter in one colour."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 80)
+    images = rng.integers(40, 140, (80, 8, 8, 3))
+    images[np.arange(80), :, :, labels] += 60
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    np.savez(path, images=images.astype(np.uint8), labels=labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet8.th"
+    torch.save(checkpoint.build_model("resnet8", classes=3).state_dict(), path)
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit code of the command line."""
+    monkeypatch.setattr(sys, "argv", ["qadtr-edge", *map(str, words)])
+    monkeypatch.delenv("QADTR_RUNS", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_train_leaves_a_checkpoint_its_log_and_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path
+) -> None:
+    words = ("train", "--data", toy, "--model", "resnet8", "--bits", "32,4", "--seed", 3)
+    assert call(monkeypatch, *words, *ONE_EPOCH, "--runs", tmp_path, "--json") == 0
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    run = Run(Path(answer["run"]))
+    assert run.folder.parent == tmp_path
+    assert [row["bits"] for row in answer["results"]] == [32, 4]
+    assert all(0 <= row["accuracy"] <= 1 for row in answer["results"])
+    assert "Training resnet8" in err
+    net, facts = checkpoint.load(run.checkpoint)
+    assert (facts.model, facts.classes, facts.image_px) == ("resnet8", 3, 8)
+    assert facts.widths == facts.trained_widths == net.widths == (32, 4)
+    assert len(run.log.read_text().splitlines()) == 2
+    stage = read_manifest(run)["stages"]["train"]
+    assert stage["options"]["seed"] == 3
+    assert facts.made_by == stage["options"]
+
+
+def test_train_answers_a_table_and_takes_a_named_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path,
+) -> None:  # fmt: skip
+    words = ("train", "--data", toy, "--model", "resnet8", "--bits", "8", "--init", weights)
+    folder = tmp_path / "mine"
+    assert call(monkeypatch, *words, "--epochs", 0, "--threads", 1, "--run", folder) == 0
+    assert "simulated accuracy" in capsys.readouterr().out
+    facts = checkpoint.read_facts(Run(folder).checkpoint)
+    assert facts.widths == (8,)
+    assert facts.trained_widths == (), "calibrated only"
+
+
+def test_the_seed_decides_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path
+) -> None:
+    words = ("train", "--data", toy, "--model", "resnet8", "--bits", "32", "--float-epochs", "0")
+    found = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(len(found))
+        assert (
+            call(monkeypatch, *words, "--seed", seed, "--threads", 1, "--run", tmp_path / name) == 0
+        )
+        found.append(checkpoint.load(Run(tmp_path / name).checkpoint)[0].state_dict())
+    name = "layers.conv1.weight"
+    assert torch.equal(found[0][name], found[1][name])
+    assert not torch.equal(found[0][name], found[2][name])
+
+
+@pytest.mark.parametrize("more", [(), ("--bias-correction",), ("--scales", "strict")])
+def test_quantize_leaves_the_weights_and_calibrates_the_widths(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path, more: tuple[str, ...],
+) -> None:  # fmt: skip
+    words = ("quantize", "--weights", weights, *WEIGHTS, "--data", toy, "--bits", "8,3")
+    assert call(monkeypatch, *words, *more, "--threads", 1, "--runs", tmp_path, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [row["bits"] for row in answer["results"]] == [32, 8, 3]
+    run = Run(Path(answer["run"]))
+    net, facts = checkpoint.load(run.checkpoint)
+    assert facts.trained_widths == (32,)
+    assert facts.spec.scales == ("strict" if "strict" in more else "tied")
+    original = torch.load(weights, weights_only=True)
+    assert torch.equal(net.state_dict()["layers.conv1.weight"], original["conv1.weight"])
+    assert ("layers.linear.shifts.w8" in net.state_dict()) is ("--bias-correction" in more)
+    assert set(read_manifest(run)["stages"]) == {"quantize"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "--bits", "9"), "'9' is not a bit-width"),
+        (("train", "--bits", "1,8"), "'1' is not a bit-width"),
+        (("train", "--model", "restnet20"), "Did you mean 'resnet20'"),
+        (("train", "--recipe", "plan"), "Did you mean 'plain'"),
+        (("train", "--scales", "stict"), "Did you mean 'strict'"),
+        (("train", "--bits", "8,4"), "Float epochs need the width 32"),
+        (("train", "--data", "cifar11"), "cifar10"),
+        (("train", "--init", "none.th"), "no weights file none.th"),
+        (("quantize", "--weights", "none.th"), "no weights file none.th"),
+        (("quantize", "--weights", "none.th", "--calibration", "mean"), "minmax"),
+        (("quantize", "--weights", "none.th", "--bits", "32"), "nothing to quantize"),
+        (("quantize", "--weights", "none.th", "--model", "vg11"), "Did you mean 'vgg11'"),
+    ],
+)
+def test_what_the_user_can_fix_ends_in_two_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    words: tuple[str, ...], said: str,
+) -> None:  # fmt: skip
+    data = () if "--data" in words else ("--data", toy)
+    assert call(monkeypatch, *words, *data, "--threads", 1, "--runs", tmp_path / "runs") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert said in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists(), "no empty run is left behind"
+
+
+def test_weights_of_another_model_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path,
+) -> None:  # fmt: skip
+    words = ("quantize", "--weights", weights, "--model", "resnet20", "--data", toy, "--threads", 1)
+    assert call(monkeypatch, *words, "--runs", tmp_path / "runs") == 2
+    assert "--model" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unwritable_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path,
+) -> None:  # fmt: skip
+    (tmp_path / "file").write_text("")
+    for verb in (("train",), ("quantize", "--weights", weights, *WEIGHTS)):
+        words = (*verb, "--data", toy, "--threads", 1, "--run", tmp_path / "file" / "run")
+        assert call(monkeypatch, *words) == 2
+        assert "Cannot write" in capsys.readouterr().err

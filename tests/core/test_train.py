@@ -1,0 +1,214 @@
+"""Training: it learns, it is the same twice, every width has its turn, and NaN ends it."""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn
+
+from qadtr_edge import registry
+from qadtr_edge.data.dataset import Dataset
+from qadtr_edge.defences.plain import Plain, accuracy
+from qadtr_edge.errors import BadInput, UnknownName
+from qadtr_edge.models.layers import PixelInput
+from qadtr_edge.models.prepare import prepare
+from qadtr_edge.models.quantnet import QuantNet
+from qadtr_edge.train import TrainOptions, evaluate, train
+from qadtr_edge.types import QuantSpec
+
+OPTIONS = TrainOptions(epochs=3, float_epochs=3, batch=16, lr=0.1, crop_px=1)
+
+
+class Small(nn.Module):
+    """Two convolutions and a sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels, self.relu = PixelInput(), nn.ReLU()
+        self.first, self.first_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.second, self.second_norm = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.pool, self.flat, self.head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.first_norm(self.first(self.pixels(x))))
+        x = self.relu(self.second_norm(self.second(x)) + x)
+        return self.head(self.flat(self.pool(x)))
+
+
+def data(split: str, count: int = 48) -> Dataset:
+    """Three classes, each brighter in one colour."""
+    rng = np.random.default_rng(len(split))
+    labels = rng.integers(0, 3, count)
+    images = rng.integers(40, 140, (count, 3, 8, 8))
+    images[np.arange(count), labels] += 60
+    return Dataset(
+        name="toy", split=split, images=images.astype(np.uint8), labels=labels.astype(np.int64),
+        ids=np.arange(count), class_names=("r", "g", "b"), flip_allowed=True,
+    )  # fmt: skip
+
+
+def fresh(widths: tuple[int, ...] = (32, 4, 2)) -> QuantNet:
+    torch.manual_seed(3)
+    return prepare(Small(), QuantSpec(), widths=widths, classes=3, image_px=8)
+
+
+def fitted(folder: Path, options: TrainOptions = OPTIONS, net: QuantNet | None = None) -> QuantNet:
+    net = net or fresh()
+    train(
+        net,
+        data("train"),
+        calibration=data("calibration"),
+        options=options,
+        log=folder / "log.jsonl",
+    )
+    return net
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_small_run_learns_at_every_width(tmp_path: Path) -> None:
+    net = fitted(tmp_path)
+    assert not net.training
+    assert min(evaluate(net, data("test")).values()) > 0.8
+    first, *_, last = lines(tmp_path)
+    assert first["loss"] > 1.5 * last["loss"]
+
+
+def test_the_log_has_a_line_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("of an earlier run\n")
+    fitted(tmp_path)
+    found = lines(tmp_path)
+    assert [line["phase"] for line in found] == ["float"] * 3 + ["quantized"] * 3
+    assert [line["step"] for line in found] == [3, 6, 9] * 2
+    assert [line["images"] for line in found] == [48, 96, 144] * 2
+    assert set(found[0]["calibration_accuracy"]) == {"32"}
+    assert set(found[-1]["calibration_accuracy"]) == {"32", "4", "2"}
+    assert all(0 <= line["seconds"] < 600 for line in found)
+
+
+def test_the_same_seed_trains_the_same_network(tmp_path: Path) -> None:
+    options = replace(OPTIONS, epochs=1, float_epochs=1)
+    one, other = fitted(tmp_path, options), fitted(tmp_path, options)
+    torch.manual_seed(99)  # what the process drew before must not matter
+    third = fitted(tmp_path, replace(options, seed=1))
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(one.layer(one.steps[1]).weight, third.layer(one.steps[1]).weight)
+
+
+def test_all_widths_share_weights_and_train_scales_and_statistics_of_their_own(
+    tmp_path: Path,
+) -> None:
+    calibrated = fitted(tmp_path, replace(OPTIONS, epochs=0))
+    net = fitted(tmp_path, OPTIONS)
+    for name, before in calibrated.scales.items():
+        assert net.scales[name] != before, name
+    norms = net.layers["second"].norms
+    means = [norm.running_mean for norm in norms.values()]
+    assert not torch.allclose(means[0], means[1])
+    assert not torch.allclose(means[1], means[2])
+
+
+def test_without_quantized_epochs_the_widths_are_calibrated(tmp_path: Path) -> None:
+    net = fitted(tmp_path, replace(OPTIONS, epochs=0), fresh((32, 8)))
+    assert evaluate(net, data("test"))[8] > 0.8
+
+
+def test_a_network_without_the_float_width_starts_from_its_weights(tmp_path: Path) -> None:
+    start = fitted(tmp_path / "float", replace(OPTIONS, epochs=0), fresh((32,)))
+    net = fresh((8, 4))
+    tensors = {
+        name.replace("w32", width): value
+        for name, value in start.state_dict().items()
+        for width in ("w8", "w4")
+    }
+    net.load_state_dict(tensors, strict=False)
+    fitted(tmp_path, replace(OPTIONS, epochs=0, float_epochs=0), net)
+    assert evaluate(net, data("test"))[8] > 0.8
+
+
+def test_float_epochs_need_the_float_width(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not 32"):
+        fitted(tmp_path, OPTIONS, fresh((8, 4)))
+
+
+def test_fewer_images_than_a_batch_are_one_batch(tmp_path: Path) -> None:
+    fitted(tmp_path, replace(OPTIONS, epochs=2, float_epochs=0, batch=500))
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_loss_that_is_no_number_ends_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="stopped being a number at step") as caught:
+        fitted(tmp_path, replace(OPTIONS, lr=1e30))
+    assert "--lr" in caught.value.remedy
+
+
+def test_an_unwritable_log_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="Cannot write"):
+        fitted(tmp_path / "file")
+
+
+def test_an_unknown_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'plain'"):
+        fitted(tmp_path, replace(OPTIONS, recipe="plane"))
+
+
+@pytest.mark.parametrize("name", registry.names("defence"))
+def test_a_recipe_gives_widths_it_has_and_a_loss_that_teaches(name: str) -> None:
+    net = fresh()
+    recipe = registry.resolve("defence", name)(seed=0)
+    toy = data("train")
+    for step in range(6):
+        width = recipe.width(net, step)
+        assert width in net.widths
+        net.select(width).zero_grad()
+        loss = recipe.loss(net, torch.from_numpy(toy.images), labels=torch.from_numpy(toy.labels))
+        loss.backward()
+        assert loss.dim() == 0
+        assert math.isfinite(loss.item())
+        assert net.layer(net.steps[1]).weight.grad.abs().sum() > 0
+
+
+def test_every_width_has_one_turn_a_cycle_in_changing_order() -> None:
+    net = fresh((32, 8, 4, 2))
+    recipe = Plain(seed=5)
+    turns = [tuple(recipe.width(net, 4 * cycle + i) for i in range(4)) for cycle in range(50)]
+    assert all(set(turn) == {32, 8, 4, 2} for turn in turns)
+    assert len(set(turns)) > 10
+    firsts = Counter(turn[0] for turn in turns)
+    assert min(firsts.values()) >= 4
+    assert [Plain(seed=5).width(net, step) for step in (9, 3, 9)] == [
+        turns[2][1],
+        turns[0][3],
+        turns[2][1],
+    ]
+    assert [Plain(seed=6).width(net, step) for step in range(40)] != [
+        w for t in turns[:10] for w in t
+    ]
+
+
+def test_accuracy_is_a_share_and_leaves_the_mode_as_it_was() -> None:
+    net, toy = fresh().train(), data("test")
+    images, labels = torch.from_numpy(toy.images), torch.from_numpy(toy.labels)
+    found = accuracy(net, images, labels=labels)
+    assert net.training
+    with torch.no_grad():
+        right = net.eval()(images).argmax(1) == labels
+    assert found == int(right.sum()) / len(labels)
+    net.select(2)
+    assert set(evaluate(net, toy)) == {32, 4, 2}
+    assert net.bits == 2
