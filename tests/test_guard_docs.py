@@ -14,7 +14,7 @@ import pytest
 from source import ROOT
 
 SMOKE = {  # what makes a documented command small enough for a test
-    "attack": "--images 32",
+    "attack": "--images 32 --steps 5",
     "verify": "--images 16",
     "train": "--epochs 1 --limit 256",
     "quantize": "--limit 256",

@@ -16,10 +16,14 @@ import pytest
 
 from source import blocking
 
-pytestmark = pytest.mark.needs("ort", "torch")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ort", "torch")]
 
 PLAIN = "from qadtr_edge.cli import main; main()"
 NO_TORCH = blocking(["torch"]) + PLAIN
+
+SMALL_ATTACK = (
+    "attack", "--engine", "ort", "--bits", "8", "--images", "48", "--steps", "20",
+)  # fmt: skip
 
 VERIFY = {
     "engine", "bits", "precision", "integer_kernels", "float_layers", "images", "logits_compared",
@@ -50,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose only run holds the packaged model at 8 and 2 bits, and one patch."""
     folder = tmp_path_factory.mktemp("pipeline")
     qadtr(folder, "export", "--engine", "ort", "--bits", "8,2")
-    qadtr(folder, "attack", "--engine", "ort", "--bits", "8", "--images", "48")
+    qadtr(folder, *SMALL_ATTACK)
     return folder
 
 
@@ -66,8 +70,7 @@ def test_verify_finds_integers_and_no_difference(folder: Path) -> None:
 
 
 def test_attack_keeps_its_names_and_its_counts_add_up(folder: Path) -> None:
-    words = ("attack", "--engine", "ort", "--bits", "8", "--images", "48", "--json")
-    answer = json.loads(qadtr(folder, *words))
+    answer = json.loads(qadtr(folder, *SMALL_ATTACK, "--json"))
     assert set(answer) >= {
         "results",
         "clean_accuracy",
@@ -83,14 +86,13 @@ def test_attack_keeps_its_names_and_its_counts_add_up(folder: Path) -> None:
 
 
 def test_a_broken_threshold_exits_1(folder: Path) -> None:
-    words = ("attack", "--engine", "ort", "--bits", "8", "--images", "48", "--max-asr", "0")
-    qadtr(folder, *words, exits=1)
+    qadtr(folder, *SMALL_ATTACK, "--max-asr", "0", exits=1)
 
 
 def test_doing_it_again_changes_nothing(folder: Path) -> None:
     results = next((folder / "runs").glob("*/results.jsonl"))
     before = results.read_bytes()
-    qadtr(folder, "attack", "--engine", "ort", "--bits", "8", "--images", "48")
+    qadtr(folder, *SMALL_ATTACK)
     assert results.read_bytes() == before
 
 
