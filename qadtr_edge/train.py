@@ -70,9 +70,10 @@ def train(
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     held = torch.from_numpy(calibration.images)
     held_labels = torch.from_numpy(calibration.labels)
-    phases = [("float", options.float_epochs, options.lr)]
-    rate = options.lr if not options.float_epochs else options.lr / 5
-    phases.append(("quantized", options.epochs, rate))
+    phases = [
+        ("float", options.float_epochs, options.lr),
+        ("quantized", options.epochs, _quantized_lr(net, options)),
+    ]
     with explained(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("")
@@ -125,6 +126,16 @@ def _to_channels_last(net: QuantNet) -> None:
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def _quantized_lr(net: QuantNet, options: TrainOptions) -> float:
+    """Peak rate of the quantized phase: a fifth of the float one when that came first.
+
+    Strict scales train with batch norm folded and frozen, where nothing renormalises a step that
+    is too long: ResNet-20 diverges at 0.02 and trains at 0.003, so a tenth of the others' rate.
+    """
+    lr = options.lr / 5 if options.float_epochs else options.lr
+    return lr / 10 if net.spec.scales == "strict" else lr
 
 
 def _start_widths(net: QuantNet, held: Tensor) -> None:
