@@ -38,8 +38,11 @@ class Writer:
         """Name of an initializer holding ``value``; a scalar stays 0-d. Same name, same value."""
         from onnx import numpy_helper
 
+        array = np.asarray(value, kind)
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.asarray(value, kind), name)
+            self._constants[name] = numpy_helper.from_array(array, name)
+        held = numpy_helper.to_array(self._constants[name])
+        assert np.array_equal(held, array), f"two constants are called {name}"
         return name
 
     def node(

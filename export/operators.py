@@ -71,9 +71,9 @@ class OperatorForm(Spelling):
     def constant_operand(self, node: g.AddConstant) -> list[str]:
         made = constant_tensor(node.code, node.scale)
         return [
-            self.constant("code", node.code + made.zero_point, kind=np.uint8),
-            self.constant("scale", node.scale, kind=np.float32),
-            self.constant("zero_point", made.zero_point, kind=np.uint8),
+            self.constant("constant", node.code + made.zero_point, kind=np.uint8),
+            self.constant("constant_scale", node.scale, kind=np.float32),
+            self.constant("constant_zero_point", made.zero_point, kind=np.uint8),
         ]
 
     def table(self, kind: str, *, attributes: dict[str, Attribute] | None = None) -> None:

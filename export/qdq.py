@@ -36,10 +36,12 @@ class PortableForm(Spelling):
                 self.emit(type(node).__name__, operands)
             case g.AddConstant():
                 made = constant_tensor(node.code, node.scale)
-                code = self.constant("code", node.code + made.zero_point, kind=np.uint8)
-                scale = self.constant("scale", node.scale, kind=np.float32)
-                zero = self.constant("zero_point", made.zero_point, kind=np.uint8)
-                self.emit("Add", [self.real(self.x), self.dequantized("code", [code, scale, zero])])
+                code = self.constant("constant", node.code + made.zero_point, kind=np.uint8)
+                scale = self.constant("constant_scale", node.scale, kind=np.float32)
+                zero = self.constant("constant_zero_point", made.zero_point, kind=np.uint8)
+                self.emit(
+                    "Add", [self.real(self.x), self.dequantized("constant", [code, scale, zero])]
+                )
             case g.Concat():
                 operands = [self.real(x, use=str(i)) for i, x in enumerate(self.xs)]
                 self.emit("Concat", operands, attributes={"axis": 1})
