@@ -41,17 +41,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--only-runs", action="store_true", help="leave the rest out")
     parser.add_argument("--images", type=int)
     parser.add_argument("--data-root", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     test = load("cifar10", "test", root=options.data_root, limit=options.images)
     held = load("cifar10", "calibration", root=options.data_root)
-    rows = _float_rows(options, test)
-    for profile in PROFILES:
-        net = _prepared(options, QuantSpec(scales=profile))
-        calibrate(net, torch.from_numpy(held.images))
-        rows += [_engine_row(net, bits, test, made="post-training") for bits in WIDTHS]
+    rows: list[Row] = []
+    if not options.only_runs:
+        rows += _float_rows(options, test)
+        for profile in PROFILES:
+            net = _prepared(options, QuantSpec(scales=profile))
+            calibrate(net, torch.from_numpy(held.images))
+            rows += [_engine_row(net, bits, test, made="post-training") for bits in WIDTHS]
     for folder in options.run:
         run = runs.open_run(folder)
         net, facts = checkpoint.load(run.checkpoint)
