@@ -59,6 +59,11 @@ _FUNCTIONS: dict[object, type[nn.Module]] = {
 _METHODS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "flatten": nn.Flatten,
 }  # fmt: skip
+_KNOWN = (
+    "Conv2d, BatchNorm2d after it, Linear, ReLU, ReLU6, SiLU, Hardswish, Sigmoid, Dropout, sums and "
+    "products of two tensors, torch.cat over channels, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), "
+    "the mean over rows and columns, flattening all but the first dimension"
+)
 _SUMS = (operator.add, operator.iadd, torch.add)
 _PRODUCTS = (operator.mul, torch.mul)
 
@@ -175,7 +180,7 @@ def _called(node: fx.Node, kind: type[nn.Module]) -> nn.Module:
 def _refused(node: fx.Node) -> Unsupported:
     return Unsupported(
         f"The operation {node.target} at {node.name!r} has no integer form here.",
-        "Replace it by one that has: CONTRIBUTING.md lists them.",
+        f"These have: {_KNOWN}.",
     )
 
 
