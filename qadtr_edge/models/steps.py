@@ -60,9 +60,9 @@ _METHODS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "flatten": nn.Flatten,
 }  # fmt: skip
 _KNOWN = (
-    "Conv2d, BatchNorm2d after it, Linear, ReLU, ReLU6, SiLU, Hardswish, Sigmoid, Dropout, sums and "
-    "products of two tensors, torch.cat over channels, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), "
-    "the mean over rows and columns, flattening all but the first dimension"
+    "Conv2d, a BatchNorm2d after it, Linear, ReLU, ReLU6, SiLU, Hardswish, Sigmoid, Dropout, sums "
+    "and products of two tensors, torch.cat over channels, MaxPool2d, AvgPool2d, "
+    "AdaptiveAvgPool2d(1), the mean over rows and columns, flattening all but the first dimension"
 )
 _SUMS = (operator.add, operator.iadd, torch.add)
 _PRODUCTS = (operator.mul, torch.mul)
