@@ -15,8 +15,9 @@ from source import ROOT
 
 SMOKE = {  # what makes a documented command small enough for a test
     "attack": "--images 32 --steps 5",
-    "verify": "--images 16",
-    "train": "--epochs 1 --limit 256",
+    "export": "--bits 8",
+    "verify": "--images 16 --bits 8",
+    "train": "--epochs 1 --limit 256 --bits 32,8",
     "quantize": "--limit 256",
     "bench": "--batch 1",
 }
