@@ -127,7 +127,8 @@ def _holds(rows: list[dict[str, object]]) -> bool:
 
 
 def _table(rows: list[dict[str, object]]) -> str:
-    columns = ["engine", "batch", "p50 ms", "speed against fp32", "time against int8", "claim"]
+    columns = ["engine", "batch", "p50 ms", "speed against fp32", "time against int8", "stable",
+               "claim"]  # fmt: skip
     return records.table(
         columns,
         [
@@ -137,6 +138,7 @@ def _table(rows: list[dict[str, object]]) -> str:
                 f"{row['p50_ms']:.4f}",
                 f"{row['speedup_vs_fp32']:.2f}x",
                 f"{row['time_vs_int8']:.2f}x",
+                "yes" if row["stable"] else "UNSTABLE",
                 _verdict(row),
             ]
             for row in rows
