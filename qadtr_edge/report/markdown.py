@@ -111,10 +111,11 @@ def _sentence(line: Line) -> str:
         else f"; the strongest control of that size, {row.control.attack}, fools "
         f"{_percent(row.control_asr)}"
     )
+    goal = "" if row.result.target is None else f" towards class {row.result.target}"
     return (
         f"**{title(line.engine.engine, line.engine.bits)}** ({_ran_as(line)}): the strongest patch "
-        f"tried, {row.result.attack} at {row.result.patch_size_px} px, fools {counts.fooled} of "
-        f"{counts.eligible} images, {_rate(row)}{control}."
+        f"tried{goal}, {row.result.attack} at {row.result.patch_size_px} px, fools "
+        f"{counts.fooled} of {counts.eligible} images, {_rate(row)}{control}."
     )
 
 

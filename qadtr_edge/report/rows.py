@@ -118,9 +118,25 @@ def rows(results: Iterable[Result]) -> tuple[Row, ...]:
 
 
 def worst(rows: Iterable[Row]) -> Row | None:
-    """The attack row with the highest success rate, controls left out."""
-    attacks = [row for row in rows if not row.is_control]
-    return max(attacks, key=lambda row: row.asr, default=None)
+    """The attack row with the highest success rate among rows that can be compared.
+
+    Only rows of one set of images are: of the largest set, at a tie of the one with most rows.
+    Among them untargeted rows when there are any, else targeted ones. Controls are left out.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.is_control:
+            groups.setdefault(row.result.data_digest, []).append(row)
+    if not groups:
+        return None
+    of_set = max(groups.values(), key=_weight)
+    untargeted = [row for row in of_set if row.result.goal == "untargeted"]
+    return min(untargeted or of_set, key=lambda row: (-row.asr, _order(row)))
+
+
+def _weight(group: list[Row]) -> tuple[int, int, str]:
+    """Images, rows, and a name that breaks what is still a tie the same way each time."""
+    return max(row.result.counts.n for row in group), len(group), group[0].result.data_digest
 
 
 def _asr(result: Result) -> float:

@@ -192,6 +192,40 @@ def test_the_order_of_results_changes_nothing(order: list[int]) -> None:
     assert rows.worst(shuffled) is shuffled[0]
 
 
+FEW = replace(COUNTS, n=8, clean_correct=8, eligible=8, fooled=4)
+WEAK = replace(COUNTS, fooled=90)
+
+
+def test_the_headline_is_of_the_largest_set_of_images(run: runs.Run) -> None:
+    """A row of 8 images at 50 % stands in the table and not in the headline."""
+    few = replace(result(digest(run), attack="lavan", counts=FEW), data_digest="few")
+    add(run, few, result(digest(run), counts=WEAK))
+    found = composed(run)
+    strongest = found.lines[1].strongest
+    assert strongest is not None
+    assert (strongest.result.attack, strongest.result.counts.n) == ("gap", 1000)
+    assert {row.result.attack for row in found.rows} == {"lavan", "gap"}
+
+
+def test_of_sets_of_one_size_the_headline_is_of_the_one_with_most_rows() -> None:
+    lone = replace(result("d", attack="lavan"), data_digest="z")
+    pair = [result("d", attack=name, counts=WEAK) for name in ("gap", "pgd")]
+    for order in ([lone, *pair], [*pair, lone]):
+        found = rows.worst(rows.rows(order))
+        assert found is not None
+        assert found.result.attack == "gap"
+
+
+def test_the_headline_is_untargeted_when_any_row_is() -> None:
+    targeted = replace(result("d", attack="lavan"), goal="targeted", target=3)
+    both = rows.worst(rows.rows([targeted, result("d", counts=WEAK)]))
+    assert both is not None
+    assert both.result.goal == "untargeted"
+    lone = rows.worst(rows.rows([targeted]))
+    assert lone is not None
+    assert lone.result is targeted
+
+
 def test_the_same_evidence_gives_the_same_bytes(run: runs.Run) -> None:
     add(run, result(digest(run)), result(digest(run), attack="grey", tier="T0", counts=CONTROL))
     measured(run)
