@@ -69,7 +69,7 @@ class Evidence:
 
 def read(run: Run) -> Evidence:
     """The evidence of ``run``. Raises ``BadInput`` for files that cannot be read."""
-    stages = read_manifest(run)["stages"]
+    stages = read_manifest(run).get("stages")
     bench = _object(run.bench) or {}
     rows = bench.get("results")
     latency = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

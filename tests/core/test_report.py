@@ -251,3 +251,9 @@ def test_a_damaged_file_is_bad_input(run: runs.Run) -> None:
     run.bench.write_text("[]")
     with pytest.raises(BadInput, match="JSON object"):
         composed(run)
+
+
+def test_a_manifest_without_stages_is_a_run_without_stages(run: runs.Run) -> None:
+    files.write_json(run.manifest, {"schema": runs.SCHEMA})
+    assert evidence.read(run).stages == {}
+    assert markdown.page(composed(run))
