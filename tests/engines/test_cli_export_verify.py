@@ -166,6 +166,54 @@ def test_verify_fails_on_a_float_engine(run: runs.Run, capsys: pytest.CaptureFix
     assert "may not be called INT8" in told.err
 
 
+def test_verify_does_not_believe_a_facts_file_that_says_float(
+    run: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run.engine("ort", 8) / "facts.json"
+    told = {"precision": "mixed", "float_layers": ["bogus"], "integer_kernels": 1}
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    verify(run=run.folder, bits="8", images=4, json=True)
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["precision"], answer["float_layers"]) == ("integer", [])
+    assert answer["integer_kernels"] > 1
+
+
+def test_verify_does_not_believe_a_facts_file_that_says_integer(
+    run: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A float detour that changes no logit, in a file whose facts were edited to vouch for it."""
+    import hashlib
+
+    import onnx
+    from onnx import helper
+
+    path = run.engine("ort", 8) / "model.onnx"
+    model = onnx.load(path)
+    at, conv = [
+        (i, n) for i, n in enumerate(model.graph.node) if n.op_type == "QLinearConv"
+    ][3]  # fmt: skip
+    codes, *grid = conv.input[:3]
+    names = [f"{conv.name}/detour{i}" for i in range(4)]
+    detour = [
+        helper.make_node("DequantizeLinear", [codes, *grid], names[:1], name=names[0]),
+        helper.make_node("Neg", names[:1], names[1:2], name=names[1]),
+        helper.make_node("Neg", names[1:2], names[2:3], name=names[2]),
+        helper.make_node("QuantizeLinear", [names[2], *grid], names[3:], name=names[3]),
+    ]
+    conv.input[0] = names[3]
+    for node in reversed(detour):
+        model.graph.node.insert(at, node)
+    onnx.save(model, path)
+    facts = path.with_name("facts.json")
+    vouched = {"digest": hashlib.sha256(path.read_bytes()).hexdigest()}
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | vouched))
+    with pytest.raises(typer.Exit):
+        verify(run=run.folder, bits="8", images=4, json=True)
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["precision"], answer["float_layers"]) == ("mixed", [conv.name])
+    assert answer["logit_mismatches"] == 0
+
+
 def test_a_newer_checkpoint_is_told(run: runs.Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.checkpoint.write_bytes(run.checkpoint.read_bytes() + b" ")
     verify(run=run.folder, bits="8", images=4)
