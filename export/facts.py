@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import cast
 
 from qadtr_edge.errors import BadInput
 from qadtr_edge.files import read_json, write_json
@@ -51,27 +50,54 @@ def write(folder: Path, record: Record) -> None:
 
 
 def read(folder: Path) -> Record | None:
-    """The record in ``folder``, or ``None`` where there is none. ``BadInput`` for a newer one."""
+    """The record in ``folder``, or ``None`` where there is none.
+
+    Raises ``BadInput`` for a newer schema, and for a file that is damaged.
+    """
     path = folder / FILE
     if not path.is_file():
         return None
     document = read_json(path)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
         raise BadInput(
-            f"{path} is not a facts file of schema {SCHEMA}.",
-            "Update qadtr-edge, or write it again with `qadtr-edge export`.",
+            f"{path} has facts schema {schema}; this version reads up to {SCHEMA}.",
+            "Update qadtr-edge: pip install --upgrade qadtr-edge.",
         )
+    try:
+        if not isinstance(document, dict) or schema != SCHEMA:
+            raise ValueError(f"schema {schema!r}")
+        return _record(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{path} is damaged ({error}).", "Write it again with `qadtr-edge export`."
+        ) from error
+
+
+def _record(document: dict[str, Json]) -> Record:
     names = {field.name for field in fields(EngineFacts)}
-    own = {name: _frozen(value) for name, value in document.items() if name in names}
-    origin = cast(dict[str, Json], document["origin"])
     rest = {k: v for k, v in document.items() if k not in names | {"schema", "origin"}}
     return Record(
-        facts=EngineFacts(**own),  # type: ignore[arg-type]
-        origin=Origin(**{name: _frozen(value) for name, value in origin.items()}),  # type: ignore[arg-type]
+        facts=EngineFacts(**_checked(EngineFacts, document)),  # type: ignore[arg-type]
+        origin=Origin(**_checked(Origin, document["origin"])),  # type: ignore[arg-type]
         more=rest,
     )
 
 
-def _frozen(value: Json) -> object:
-    """JSON has no tuples; a facts value has no lists."""
-    return tuple(value) if isinstance(value, list) else value
+def _checked(kind: type[EngineFacts | Origin], stored: Json) -> dict[str, object]:
+    """The fields of ``kind`` in ``stored``; raises where one is missing or of another type."""
+    if not isinstance(stored, dict):
+        raise TypeError(f"{kind.__name__} is no object")
+    found: dict[str, object] = {}
+    for field in fields(kind):
+        value = stored[field.name]
+        form = next(form for start, form in _FORMS.items() if str(field.type).startswith(start))
+        listed = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if type(value) is not form or (form is list and not listed):
+            raise TypeError(f"{field.name} is {value!r}")
+        found[field.name] = tuple(value) if isinstance(value, list) else value  # no tuples in JSON
+    return found
+
+
+_FORMS = {"str": str, "int": int, "Literal": str, "tuple": list, "Mapping": dict}
+"""How a field's annotation starts -> the type that JSON gives it."""

@@ -74,8 +74,36 @@ def test_a_file_on_its_own_is_observed(tmp_path: Path) -> None:
 def test_newer_facts_are_a_sentence(tmp_path: Path) -> None:
     ort.build(handmade.plain(), tmp_path)
     (tmp_path / facts.FILE).write_text('{"schema": 99}')
-    with ort.OrtEngine(tmp_path / ort.MODEL) as engine, pytest.raises(BadInput, match="schema"):
-        _ = engine.facts
+    with ort.OrtEngine(tmp_path / ort.MODEL) as engine:
+        with pytest.raises(BadInput, match="schema 99") as caught:
+            _ = engine.facts
+        assert caught.value.remedy.startswith("Update")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema": "1"}, {"origin": None}, {"origin": {"layers": ["a"]}}, {"digest": None},
+        {"origin": {"layers": "a", "bits": 8, "may_saturate": [], "notes": []}},
+        {"origin": {"layers": [1], "bits": 8, "may_saturate": [], "notes": []}},
+        {"bits": "8"}, {"float_layers": 3}, {"options": []}, {"notes": [None]},
+    ],
+)  # fmt: skip
+def test_damaged_facts_are_a_sentence(tmp_path: Path, damage: dict[str, object]) -> None:
+    ort.build(handmade.plain(), tmp_path)
+    path = tmp_path / facts.FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with ort.OrtEngine(tmp_path / ort.MODEL) as engine:
+        with pytest.raises(BadInput, match=r"facts\.json is damaged") as caught:
+            _ = engine.facts
+        assert "qadtr-edge export" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "{}"])
+def test_facts_of_another_kind_are_a_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / facts.FILE).write_text(content)
+    with pytest.raises(BadInput, match="is damaged"):
+        facts.read(tmp_path)
 
 
 def test_logits_that_are_no_numbers_are_a_sentence(tmp_path: Path) -> None:
