@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args, get_type_hints
 
 import torch
 from torch import nn
@@ -58,7 +58,10 @@ def save(net: QuantNet, path: Path, *, facts: CheckpointFacts) -> None:
 
     notes = dict.fromkeys((*facts.notes, *net.notes))
     header = {"schema": SCHEMA, **asdict(facts), "notes": list(notes)}
-    tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
+    tensors = {
+        name: _positive(value).contiguous() if _is_scale(name) else value.contiguous()
+        for name, value in net.state_dict().items()
+    }
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, allow_nan=False)})
 
@@ -80,7 +83,7 @@ def read_facts(path: Path) -> CheckpointFacts:
                 f"{path} has checkpoint schema {header['schema']}, this version reads {SCHEMA}.",
                 "Update qadtr-edge.",
             )
-        return CheckpointFacts(
+        found = CheckpointFacts(
             model=header["model"],
             data=header["data"],
             classes=int(header["classes"]),
@@ -92,6 +95,8 @@ def read_facts(path: Path) -> CheckpointFacts:
             notes=tuple(header["notes"]),
             made_by=dict(header["made_by"]),
         )
+        _check(found)
+        return found
     except BadInput:
         raise
     except Exception as error:  # safetensors raises its own untyped errors for damaged files
@@ -114,6 +119,11 @@ def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
         model, facts.spec, widths=facts.widths, classes=facts.classes, image_px=facts.image_px
     )
     tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise BadInput(f"{path} holds numbers that are not finite in {name}.", _REMEDY)
+        if _is_scale(name) and not (tensor > 0).all():
+            raise BadInput(f"{path} holds a scale that is not positive in {name}.", _REMEDY)
     try:
         for name, tensor in tensors.items():
             _make_room(net, name, tensor=tensor)
@@ -125,6 +135,25 @@ def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
         ) from error
     net.notes = facts.notes
     return net.eval(), facts
+
+
+def _check(facts: CheckpointFacts) -> None:
+    """Raises ``ValueError`` for sizes and words that no network has."""
+    if facts.image_px <= 0 or facts.classes <= 0:
+        raise ValueError(f"{facts.classes} classes, images of {facts.image_px} pixels")
+    for name, kind in get_type_hints(QuantSpec).items():
+        word, words = getattr(facts.spec, name), get_args(kind)
+        if words and isinstance(words[0], str) and word not in words:
+            raise ValueError(f"{name} is {word!r}, not one of {', '.join(words)}")
+
+
+def _is_scale(name: str) -> bool:
+    return "scales" in name.split(".")
+
+
+def _positive(scale: torch.Tensor) -> torch.Tensor:
+    """The scale that the network computes with: training may have moved its parameter below 0."""
+    return scale.abs().clamp_min(1e-8)
 
 
 def _make_room(net: QuantNet, name: str, *, tensor: torch.Tensor) -> None:

@@ -139,6 +139,10 @@ def rewritten(
         ({"spec": {"bits": 8, "flavour": "vanilla"}}, "no readable"),
         ({"widths": None}, "no readable"),
         ({"classes": "many"}, "no readable"),
+        ({"image_px": 0}, "images of 0 pixels"),
+        ({"image_px": -32}, "images of -32 pixels"),
+        ({"spec": {"scales": "loose"}}, "scales is 'loose', not one of tied, strict, free"),
+        ({"spec": {"activations": "vivid"}}, "activations is 'vivid'"),
         ({"widths": [32, 9]}, "9 bits"),
         ({"widths": [32, 8, 4, 3]}, "does not fit"),
         ({"classes": 7}, "does not fit"),
@@ -173,6 +177,32 @@ def test_tensors_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(BadInput, match="does not fit the model resnet8"):
         checkpoint.load(rewritten(file, tmp_path, tensors=tensors))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("layers.linear.bias", float("nan"), "not finite in layers.linear.bias"),
+        ("layers.conv1.norms.w32.running_var", float("inf"), "not finite"),
+        ("scales.conv1@8", 0.0, "scale that is not positive in scales.conv1@8"),
+        ("layers.layer1/0/conv1.scales.w4", -0.1, "scale that is not positive"),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(
+    tmp_path: Path, file: Path, name: str, value: float, message: str
+) -> None:
+    spoilt = torch.full_like(load_file(file)[name], value)
+    with pytest.raises(BadInput, match=message):
+        checkpoint.load(rewritten(file, tmp_path, tensors={name: spoilt}))
+
+
+def test_a_scale_whose_sign_training_turned_is_saved_as_it_is_used(tmp_path: Path) -> None:
+    net = made()
+    with torch.no_grad():
+        net.scales["conv1@8"].neg_()
+    wanted = logits(net)
+    again, _ = checkpoint.load(saved(tmp_path / "net.safetensors", net))
+    assert all(torch.equal(value, wanted[bits]) for bits, value in logits(again).items())
 
 
 def test_names_of_tensors_are_those_of_the_first_release(file: Path) -> None:
