@@ -19,14 +19,17 @@ from .errors import BadInput
 from .types import Json
 
 REMEDIES = {  # what the operating system may refuse -> what the user can do about it
-    errno.ENOSPC: "Free some space on that disk, then run the same command again: it resumes.",
-    errno.EDQUOT: "Free some of your disk quota, then run the same command again: it resumes.",
+    errno.ENOSPC: "Free some space on that disk, then run the same command again.",
+    errno.EDQUOT: "Free some of your disk quota, then run the same command again.",
     errno.EFBIG: "Raise the limit on file sizes (ulimit -f), then run the command again.",
     errno.EACCES: "Choose a folder you may write to (--run, --runs, --data-root).",
     errno.EPERM: "Choose a folder you may write to (--run, --runs, --data-root).",
     errno.EROFS: "Choose a folder on a writable disk (--run, --runs, --data-root).",
     errno.ENOTDIR: "A parent of that path is a file; choose another folder.",
     errno.EEXIST: "Something else stands at that path; choose another folder.",
+    errno.ENOENT: "That folder cannot hold new files; choose another (--run, --runs, --data-root).",
+    errno.ELOOP: "Links on that path lead in a circle; choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name (--run, --runs, --data-root).",
     errno.EISDIR: "A folder stands at that path; remove it or choose another.",
 }
 

@@ -49,8 +49,28 @@ def test_what_the_system_refuses_is_two_sentences(tmp_path: Path, code: int) -> 
     with pytest.raises(BadInput) as caught, files.replacing(tmp_path / "a"):
         raise OSError(code, os.strerror(code))
     assert os.strerror(code) in caught.value.fact
-    assert caught.value.remedy.endswith(".") or "resumes" in caught.value.remedy
+    assert caught.value.remedy.endswith(".")
+    assert "resumes" not in caught.value.remedy, "true only of some verbs"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_too_long_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"Cannot write .*too long") as caught:
+        files.write_text(tmp_path / ("x" * 300) / "a", "text")
+    assert "shorter" in caught.value.remedy
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_links_in_a_circle_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadInput, match="Cannot write"):
+        files.write_text(tmp_path / "loop" / "run" / "a", "text")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc")
+def test_a_folder_that_holds_no_new_files_is_explained() -> None:
+    with pytest.raises(BadInput, match="Cannot write /proc"):
+        files.write_text(Path("/proc/qadtr-edge/a"), "text")
 
 
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
