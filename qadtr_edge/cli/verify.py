@@ -15,7 +15,7 @@ from ..errors import BadInput
 from ..files import digest, write_json
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
-from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
+from ..runs import DEFAULT_ROOT, Run, open_run, read_manifest, record, width_name
 from ..types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
 from . import options
 
@@ -45,6 +45,7 @@ def verify(
     prints its result; with several, an object whose "results" lists them.
     """
     opened = open_run(run, runs)
+    read_manifest(opened)  # a damaged one is refused now, not after the work
     chosen = _chosen(opened, engine, bits)
     rows: list[_Row] = []
     loaded: dict[tuple[str, int], Pixels] = {}

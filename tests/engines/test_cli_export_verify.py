@@ -220,6 +220,18 @@ def test_a_newer_checkpoint_is_told(run: runs.Run, capsys: pytest.CaptureFixture
     assert "another checkpoint" in capsys.readouterr().err
 
 
+def test_a_damaged_manifest_is_refused_before_the_work(
+    run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("qadtr_edge.cli.verify.open_engine", unreachable)
+    run.manifest.write_text("{")
+    with pytest.raises(BadInput, match=r"manifest\.json is not valid JSON"):
+        verify(run=run.folder, bits="8", images=4)
+
+
 def test_bad_input_is_answered(run: runs.Run) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'ort'"):
         export(run=run.folder, engine="otr")
