@@ -11,7 +11,7 @@ from .. import console, registry
 from ..errors import BadInput, UnknownName
 from ..types import FLOAT_BITS, Json
 from . import options
-from .train import Model, Scales, answer_accuracies, spec_of
+from .train import Model, Scales, answer_accuracies, fresh, spec_of
 
 
 def quantize(
@@ -60,7 +60,7 @@ def quantize(
     from ..models.calibrate import calibrate, correct_bias
     from ..models.prepare import prepare
     from ..models.weights import load_weights, public_pixels
-    from ..runs import Run, new_run, record
+    from ..runs import record
     from ..train import evaluate
 
     torch.set_num_threads(threads)
@@ -74,21 +74,22 @@ def quantize(
     net = prepare(module, spec, widths=widths, classes=classes, image_px=size_px)
     pixels = torch.from_numpy(held.images)
     console.say(f"Calibrating {model} on {len(held)} images of {held.name}")
-    calibrate(net, pixels, method=calibration, seed=seed)
-    if bias_correction:
-        correct_bias(net, pixels)
-    target = Run(run) if run is not None else new_run(runs)
-    test = load(data, "test", root=data_root)
-    accuracies = evaluate(net, test)
-    resolved: dict[str, Json] = {
-        "method": "post-training", "calibration": calibration, "bias_correction": bias_correction,
-        "weights": weights.name, "model": model, "data": data, "bits": list(widths),
-        "scales": scales, "images": len(held), "seed": seed, "raw_pixels": raw_pixels,
-    }  # fmt: skip
-    facts = checkpoint.CheckpointFacts(
-        model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
-        class_names=held.class_names, trained_widths=(FLOAT_BITS,), made_by=resolved,
-    )  # fmt: skip
-    checkpoint.save(net, target.checkpoint, facts=facts)
-    record(target, "quantize", options=resolved, inputs=(weights, target.checkpoint))
+    with fresh(run, runs) as target:
+        calibrate(net, pixels, method=calibration, seed=seed)
+        if bias_correction:
+            correct_bias(net, pixels)
+        test = load(data, "test", root=data_root)
+        accuracies = evaluate(net, test)
+        resolved: dict[str, Json] = {
+            "method": "post-training", "calibration": calibration,
+            "bias_correction": bias_correction, "weights": weights.name, "model": model,
+            "data": data, "bits": list(widths),
+            "scales": scales, "images": len(held), "seed": seed, "raw_pixels": raw_pixels,
+        }  # fmt: skip
+        facts = checkpoint.CheckpointFacts(
+            model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
+            class_names=held.class_names, trained_widths=(FLOAT_BITS,), made_by=resolved,
+        )  # fmt: skip
+        checkpoint.save(net, target.checkpoint, facts=facts)
+        record(target, "quantize", options=resolved, inputs=(weights, target.checkpoint))
     answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))

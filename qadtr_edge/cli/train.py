@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +13,8 @@ import typer
 
 from .. import console, registry
 from ..errors import BadInput, UnknownName
+from ..files import explained
+from ..runs import Run, new_run
 from ..types import FLOAT_BITS, Json, QuantSpec
 from . import options
 
@@ -66,7 +72,7 @@ def train(
     from ..models import checkpoint
     from ..models.prepare import prepare
     from ..models.weights import load_weights, public_pixels
-    from ..runs import Run, new_run, record
+    from ..runs import record
     from ..train import TrainOptions, evaluate
     from ..train import train as fit
 
@@ -90,25 +96,47 @@ def train(
         lr=lr if lr is not None else (0.02 if init else 0.1),
         seed=seed,
     )
-    target = Run(run) if run is not None else new_run(runs)
-    console.say(f"Training {model} on {len(images)} images of {images.name} into {target.folder}")
-    fit(net, images, calibration=held, options=chosen, log=target.log)
-    test = load(data, "test", root=data_root)
-    accuracies = evaluate(net, test)
-    resolved: dict[str, Json] = {
-        "recipe": recipe, "data": data, "model": model, "bits": list(widths), "seed": seed,
-        "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": limit,
-        "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
-        "threads": threads,
-    }  # fmt: skip
-    trained = tuple(width for width in widths if width == FLOAT_BITS or chosen.epochs)
-    facts = checkpoint.CheckpointFacts(
-        model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
-        class_names=images.class_names, trained_widths=trained, made_by=resolved,
-    )  # fmt: skip
-    checkpoint.save(net, target.checkpoint, facts=facts)
-    record(target, "train", options=resolved, inputs=(target.checkpoint,))
+    with fresh(run, runs) as target:
+        console.say(
+            f"Training {model} on {len(images)} images of {images.name} into {target.folder}"
+        )
+        fit(net, images, calibration=held, options=chosen, log=target.log)
+        test = load(data, "test", root=data_root)
+        accuracies = evaluate(net, test)
+        resolved: dict[str, Json] = {
+            "recipe": recipe, "data": data, "model": model, "bits": list(widths), "seed": seed,
+            "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": limit,
+            "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
+            "threads": threads,
+        }  # fmt: skip
+        trained = tuple(width for width in widths if width == FLOAT_BITS or chosen.epochs)
+        facts = checkpoint.CheckpointFacts(
+            model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
+            class_names=images.class_names, trained_widths=trained, made_by=resolved,
+        )  # fmt: skip
+        checkpoint.save(net, target.checkpoint, facts=facts)
+        record(target, "train", options=resolved, inputs=(target.checkpoint,))
     answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))
+
+
+@contextmanager
+def fresh(folder: Path | None, root: Path) -> Iterator[Run]:
+    """The run at ``folder``, or a new one under ``root``, into which a file can be written.
+
+    A folder made here goes again when the block leaves no checkpoint in it, so that a broken run
+    is never the newest. Raises ``BadInput`` where nothing can be written.
+    """
+    is_older = folder is not None and folder.is_dir()
+    run = Run(folder) if folder is not None else new_run(root)
+    try:
+        with explained(run.folder):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=run.folder) as probe:
+                probe.write(b"probe")
+        yield run
+    finally:
+        if not is_older and run.folder.is_dir() and not run.checkpoint.exists():
+            shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def spec_of(scales: str) -> QuantSpec:

@@ -169,3 +169,40 @@ def test_an_unwritable_run_is_refused(
         words = (*verb, "--data", toy, "--threads", 1, "--run", tmp_path / "file" / "run")
         assert call(monkeypatch, *words) == 2
         assert "Cannot write" in capsys.readouterr().err
+
+
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("the work failed")
+
+
+WORK = {"train": "qadtr_edge.train.train", "quantize": "qadtr_edge.models.calibrate.calibrate"}
+
+
+@pytest.mark.parametrize("verb", ["train", "quantize"])
+def test_an_unwritable_run_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path, weights: Path, verb: str
+) -> None:
+    monkeypatch.setattr(WORK[verb], broken)
+    (tmp_path / "file").write_text("")
+    more = ("--weights", weights, *WEIGHTS) if verb == "quantize" else ("--model", "resnet8")
+    words = (verb, *more, "--data", toy, "--threads", 1, "--run", tmp_path / "file" / "run")
+    assert call(monkeypatch, *words) == 2
+
+
+@pytest.mark.parametrize("verb", ["train", "quantize"])
+def test_a_run_that_fails_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy: Path, weights: Path, verb: str
+) -> None:
+    monkeypatch.setattr(WORK[verb], broken)
+    monkeypatch.delenv("QADTR_RUNS", raising=False)
+    more = ("--weights", weights, *WEIGHTS) if verb == "quantize" else ("--model", "resnet8")
+    words = [verb, *more, "--data", toy, "--threads", 1]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note.txt").write_text("kept")
+    for place in (("--runs", tmp_path / "runs"), ("--run", tmp_path / "mine")):
+        monkeypatch.setattr(sys, "argv", ["qadtr-edge", *map(str, (*words, *place))])
+        with pytest.raises((RuntimeError, SystemExit)) as caught:
+            cli.main()
+        assert getattr(caught.value, "code", 1) != 0
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert (tmp_path / "mine" / "note.txt").read_text() == "kept"
