@@ -9,11 +9,11 @@ import typer
 
 from .. import console, replay
 from ..engines import open_engine
-from ..errors import BadInput
+from ..errors import BadInput, EngineFailed
 from ..patch import bank
 from ..results import Store
 from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
-from ..types import FLOAT_BITS, Engine, Patch, Result
+from ..types import FLOAT_BITS, Engine, Patch, Pixels, Result
 from . import attack_answer, attack_plan, options
 from .attack_plan import Plan
 
@@ -71,6 +71,7 @@ def attack(
     given = None if patch is None else bank.load(patch)
     source = attack_plan.source(opened, data)
     test = source.load("test", root=data_root, limit=images)
+    classes = attack_plan.classes_of(opened, test)
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
     plan = Plan(
         run=opened,
@@ -86,6 +87,7 @@ def attack(
         threads=threads,
         test=test,
         craft=craft,
+        classes=classes,
     )
     store = Store(opened.results, opened.labels)
     found: list[Result] = []
@@ -134,7 +136,9 @@ def _patch_px(text: str | None, given: Patch | None, *, image_px: int) -> tuple[
 def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
     """Every unit of the plan on one engine: done now, or found in the store."""
     facts = engine.facts
-    subject = replay.Subject(engine, replay.engine_digest(facts), plan.test, plan.batch)
+    subject = replay.Subject(
+        _counted(engine, plan.classes), replay.engine_digest(facts), plan.test, plan.batch
+    )
     attacked = list(attack_plan.units(plan, facts.bits))
     simulation = attack_plan.simulation(plan, facts.bits) if attacked else None
     todo = [(unit, simulation) for unit in attacked]
@@ -150,6 +154,22 @@ def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
             found.append(row)
             progress.advance()
     return found
+
+
+def _counted(engine: Engine, classes: int) -> replay.Model:
+    """The engine; what it answers is refused unless it is one logit per class."""
+
+    def answers(images: Pixels) -> replay.Logits:
+        logits = engine(images)
+        if logits.shape != (len(images), classes):
+            raise EngineFailed(
+                f"The {engine.facts.engine} engine answers {logits.shape} to {len(images)} images "
+                f"of a model with {classes} classes.",
+                "Export it again: qadtr-edge export.",
+            )
+        return logits
+
+    return answers
 
 
 def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:

@@ -43,6 +43,8 @@ class Plan:
     threads: int
     test: Dataset
     craft: Dataset
+    classes: int
+    """How many the model under attack knows; the data may name fewer."""
 
     def policy(self, default: str) -> Policy:
         """Where patches land: as the user said, else as the attack does. They must fit there."""
@@ -193,6 +195,51 @@ def source(run: Run, name: str | None) -> Source:
 
     facts = checkpoint.read_facts(run.checkpoint)
     return Source(name or facts.data, image_px=facts.image_px)
+
+
+def classes_of(run: Run, test: Dataset) -> int:
+    """How many classes the run's model knows.
+
+    Raises ``BadInput`` when they are not those of ``test``: other names, or another number. An
+    ``.npz`` without names numbers its classes up to the highest label it holds, which may be less.
+    """
+    known, names = _known_classes(run)
+    own = test.class_names
+    unnamed = own == tuple(map(str, range(len(own))))
+    if (len(own) > known) if unnamed else (len(own) != known):
+        raise BadInput(
+            f"{test.name} has {len(own)} classes and the model of {run.folder} knows {known}.",
+            "Give --data with the data the model was made for, or leave --data out.",
+        )
+    if names and not unnamed and own != names:
+        at = next(at for at in range(known) if own[at] != names[at])
+        raise BadInput(
+            f"Class {at} of {test.name} is {own[at]!r}, and {names[at]!r} to the model of "
+            f"{run.folder}.",
+            "Give --data with the data the model was made for, or leave --data out.",
+        )
+    return known
+
+
+def _known_classes(run: Run) -> tuple[int, tuple[str, ...]]:
+    """How many classes the run's model has, and their names where they are known.
+
+    The names need the checkpoint and what reads it, which a device has not.
+    """
+    paths = sorted(run.graphs.glob("w*a*.npz"))
+    counted = graph_file.load(paths[0]).classes if paths else None
+    try:
+        from ..models import checkpoint
+    except ModuleNotFoundError as error:
+        if counted is None or error.name != "torch":
+            raise
+        return counted, ()
+    if counted is not None and not run.checkpoint.is_file():
+        return counted, ()
+    facts = checkpoint.read_facts(run.checkpoint)
+    if counted is not None and counted != facts.classes:
+        return counted, ()
+    return facts.classes, facts.class_names
 
 
 def patch_px(text: str | None, *, image_px: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from qadtr_edge import metrics, replay, runs
 from qadtr_edge.attacks.controls import OCCLUSION
 from qadtr_edge.cli import attack, attack_answer, attack_plan
 from qadtr_edge.cli.attack_plan import Plan
-from qadtr_edge.errors import BadInput, UnknownName
+from qadtr_edge.errors import BadInput, EngineFailed, UnknownName
 from qadtr_edge.files import digest
 from qadtr_edge.patch import bank
 from qadtr_edge.results import Store
@@ -35,7 +35,7 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(
         run=runs.new_run(tmp_path / "runs"), names=(), given=patch(255), patch_px=(6, 6),
         target=None, placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1,
-        test=TEST, craft=CRAFT,
+        test=TEST, craft=CRAFT, classes=len(CLASSES),
     )  # fmt: skip
 
 
@@ -203,3 +203,26 @@ def test_the_threshold_exits_1_only_above() -> None:
     with pytest.raises(attack.typer.Exit) as stop:
         attack._enforce(0.41, 0.4)
     assert stop.value.exit_code == 1
+
+
+def test_data_with_other_classes_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(names: tuple[str, ...]) -> None:
+        monkeypatch.setattr(attack_plan, "_known_classes", lambda run: (4, names))
+
+    known(CLASSES)
+    assert attack_plan.classes_of(plan.run, TEST) == 4
+    numbered = replace(TEST, class_names=("0", "1", "2"))
+    assert attack_plan.classes_of(plan.run, numbered) == 4
+    for names in (tuple(map(str, range(50))), CLASSES[:3]):
+        with pytest.raises(BadInput, match=f"{len(names)} classes .* knows 4"):
+            attack_plan.classes_of(plan.run, replace(TEST, class_names=names))
+    with pytest.raises(BadInput, match="Class 0"):
+        attack_plan.classes_of(plan.run, replace(TEST, class_names=CLASSES[::-1]))
+    known(())
+    assert attack_plan.classes_of(plan.run, replace(TEST, class_names=CLASSES[::-1])) == 4
+
+
+def test_an_engine_with_another_number_of_logits_is_refused(plan: Plan, store: Store) -> None:
+    with pytest.raises(EngineFailed, match="5 classes"):
+        done(replace(plan, classes=5), store)
+    assert store.rows() == ()
