@@ -68,6 +68,8 @@ def attack(
     opened = open_run(run, runs)
     names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
     subjects = _subjects(opened, engine, bits)
+    for width in dict.fromkeys(width for _, width in subjects):
+        attack_plan.require_fresh(opened, width)
     given = None if patch is None else bank.load(patch)
     source = attack_plan.source(opened, data)
     test = source.load("test", root=data_root, limit=images)

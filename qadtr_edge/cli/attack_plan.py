@@ -221,6 +221,22 @@ def classes_of(run: Run, test: Dataset) -> int:
     return known
 
 
+def require_fresh(run: Run, bits: int) -> None:
+    """Raises ``BadInput`` when the run's checkpoint changed after it was exported at this width.
+
+    The simulation would be another network than the engine. The float model keeps no graph.
+    """
+    path = run.graph(bits)
+    if not path.is_file() or not run.checkpoint.is_file():
+        return
+    made_from = graph_file.load(path).source.get("checkpoint")
+    if made_from and made_from != digest(run.checkpoint):
+        raise BadInput(
+            f"The engines of {run.folder} at {bits} bits were exported from another checkpoint.",
+            f"Export again: qadtr-edge export --run {run.folder} --bits {bits}.",
+        )
+
+
 def _known_classes(run: Run) -> tuple[int, tuple[str, ...]]:
     """How many classes the run's model has, and their names where they are known.
 

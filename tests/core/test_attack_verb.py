@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,3 +227,22 @@ def test_an_engine_with_another_number_of_logits_is_refused(plan: Plan, store: S
     with pytest.raises(EngineFailed, match="5 classes"):
         done(replace(plan, classes=5), store)
     assert store.rows() == ()
+
+
+def test_engines_of_another_checkpoint_are_refused(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan.run
+    run.checkpoint.write_bytes(b"weights")
+    made_from = {"checkpoint": digest(run.checkpoint)}
+    graph = SimpleNamespace(source=made_from)
+    monkeypatch.setattr(attack_plan.graph_file, "load", lambda path: graph)
+    run.graphs.mkdir(exist_ok=True)
+    run.graph(8).touch()
+    attack_plan.require_fresh(run, 8)
+    run.checkpoint.write_bytes(b"newer")
+    attack_plan.require_fresh(run, 4)
+    with pytest.raises(BadInput, match="another checkpoint"):
+        attack_plan.require_fresh(run, 8)
+    run.checkpoint.unlink()
+    attack_plan.require_fresh(run, 8)
