@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,18 @@ class Outcomes:
 _SIDES = ("clean", "patched", "sim_clean", "sim_patched")
 _COLUMNS = {item.name for item in fields(Result)}
 _COUNTS = {item.name for item in fields(Counts)}
+_KINDS = {item.name: str(item.type) for item in (*fields(Result), *fields(Counts))}
+_OPTIONAL = {name for name, kind in _KINDS.items() if kind.endswith("| None")}
+_INTEGERS = {name for name in _COLUMNS if _KINDS[name].startswith("int")}
+_TEXTS = {name for name in _COLUMNS if _KINDS[name].startswith("str")}
+_ORDERED = (
+    ("fooled", "eligible"), ("eligible", "clean_correct"), ("clean_correct", "n"),
+    ("patched_correct", "n"), ("changed", "n"), ("target_hits", "n"),
+    ("sim_fooled", "sim_eligible"), ("sim_eligible", "n"), ("both_eligible", "eligible"),
+    ("both_fooled", "both_eligible"), ("sim_only", "both_eligible"),
+    ("engine_only", "both_eligible"),
+)  # fmt: skip
+"""Counts of images among which the images of the first are a part of those of the second."""
 
 
 def key(identity: Mapping[str, Json]) -> str:
@@ -185,8 +199,51 @@ class Store:
                 f"Line {number} of {self.lines} lacks or adds columns: {', '.join(sorted(odd))}.",
                 "Remove that line; its unit is then run again.",
             )
+        if wrong := _wrong(value):
+            raise BadInput(
+                f"Line {number} of {self.lines} holds values no unit can have: {wrong}.",
+                "Remove that line; its unit is then run again.",
+            )
         columns = {name: value[name] for name in _COLUMNS}
         return Result(**{**columns, "counts": Counts(**value["counts"])})
+
+
+def _wrong(line: dict[str, Json]) -> str | None:
+    """What is wrong with the values of a line that has every column, or ``None``."""
+    counts = line["counts"]
+    if not isinstance(counts, dict):
+        return "counts is not an object"
+    for name, value in line.items():
+        if name in _INTEGERS and not _is_count(value, optional=name in _OPTIONAL):
+            return f"{name} is {value!r}"
+        if name in _TEXTS and not (isinstance(value, str) or (value is None and name in _OPTIONAL)):
+            return f"{name} is {value!r}"
+    queries = line["queries_median"]
+    if queries is not None and not (_is_number(queries) and 0 <= queries < math.inf):
+        return f"queries_median is {queries!r}"
+    if line["goal"] != ("untargeted" if line["target"] is None else "targeted"):
+        return f"goal is {line['goal']!r} and target {line['target']!r}"
+    for name, value in counts.items():
+        if not _is_count(value, optional=name in _OPTIONAL):
+            return f"counts.{name} is {value!r}"
+    if not counts["eligible"]:
+        return "counts.eligible is 0"
+    for small, large in _ORDERED:
+        low, high = counts[small], counts[large]
+        if isinstance(low, int) and isinstance(high, int) and low > high:
+            return f"counts.{small} is {low} and counts.{large} {high}"
+    return None
+
+
+def _is_count(value: Json, *, optional: bool) -> bool:
+    """A non-negative integer; JSON's true and false are none."""
+    if value is None:
+        return optional
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Json) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _cut_torn_line(handle: int, path: Path) -> int:

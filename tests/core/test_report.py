@@ -159,7 +159,7 @@ def test_unstable_latency_is_marked(run: runs.Run) -> None:
 
 
 def test_few_images_and_weak_attacks_are_said(run: runs.Run) -> None:
-    few = replace(COUNTS, n=100, fooled=20)
+    few = Counts(n=100, clean_correct=90, eligible=90, fooled=2, patched_correct=80, changed=10)
     add(
         run,
         result(digest(run), counts=few),
@@ -192,7 +192,7 @@ def test_the_order_of_results_changes_nothing(order: list[int]) -> None:
     assert rows.worst(shuffled) is shuffled[0]
 
 
-FEW = replace(COUNTS, n=8, clean_correct=8, eligible=8, fooled=4)
+FEW = Counts(n=8, clean_correct=8, eligible=8, fooled=4, patched_correct=4, changed=4)
 WEAK = replace(COUNTS, fooled=90)
 
 

@@ -149,6 +149,37 @@ def test_a_line_that_is_no_result_is_named_by_number(store: Store, line: str) ->
         store.rows()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"bits":8', '"bits":"8"', "bits is '8'"),
+        ('"seed":0,"counts"', '"seed":-1,"counts"', "seed is -1"),
+        ('"engine":"ort"', '"engine":3', "engine is 3"),
+        ('"goal":"untargeted"', '"goal":"any"', "goal is 'any'"),
+        ('"queries_median":null', '"queries_median":NaN', "queries_median is nan"),
+        ('"n":5', '"n":5.0', "counts.n is 5.0"),
+        ('"n":5', '"n":null', "counts.n is None"),
+        ('"fooled":3', '"fooled":true', "counts.fooled is True"),
+        ('"fooled":3', '"fooled":-3', "counts.fooled is -3"),
+        ('"fooled":3', '"fooled":5', "counts.fooled is 5 and counts.eligible 4"),
+        ('"eligible":4,"fooled":3', '"eligible":0,"fooled":0', "counts.eligible is 0"),
+        ('"n":5', '"n":3', "counts.clean_correct is 4 and counts.n 3"),
+    ],
+)
+def test_values_no_unit_can_have_are_named_with_file_and_line(
+    store: Store, before: str, after: str, said: str
+) -> None:
+    store.append(row("a"), outcomes())
+    store.append(row("b"), outcomes())
+    first, second = store.lines.read_text().splitlines()
+    assert before in second
+    store.lines.write_text(f"{first}\n{second.replace(before, after, 1)}\n")
+    with pytest.raises(BadInput) as error:
+        store.rows()
+    assert said in error.value.fact
+    assert f"Line 2 of {store.lines}" in error.value.fact
+
+
 @pytest.mark.parametrize("call", ["write", "fsync"])
 def test_a_full_disk_is_two_sentences_and_loses_nothing(
     store: Store, call: str, monkeypatch: pytest.MonkeyPatch
