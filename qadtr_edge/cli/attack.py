@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ from .attack_plan import Plan
 
 CRAFT_IMAGES = 1000
 CONTROLS = "controls"
+ATTACKS = "gap,controls"
+VICTIM = "twin"
 
 
 def attack(
@@ -28,8 +31,11 @@ def attack(
     engine: options.Engines = "ort",
     bits: options.Bits = None,
     attack: Annotated[
-        str, typer.Option(help="Attacks, several with commas. The controls always run.")
-    ] = "gap,controls",
+        str | None,
+        typer.Option(
+            help="Attacks, several with commas. The controls always run.", show_default=ATTACKS
+        ),
+    ] = None,
     patch_size: Annotated[
         str | None,
         typer.Option(metavar="PX", help="Side, or HxW. Default: 6, and 50 from 96 px images on."),
@@ -45,8 +51,11 @@ def attack(
         typer.Option(help="random, plain, centre or fixed:TOP,LEFT. Default: the attack's own."),
     ] = None,
     victim: Annotated[
-        str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
-    ] = "twin",
+        str | None,
+        typer.Option(
+            help="Craft on: twin (the deployed integers), simulation, float.", show_default=VICTIM
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
     data: Annotated[
@@ -65,6 +74,10 @@ def attack(
     json: options.JsonFlag = False,
 ) -> None:
     """Measure how often a patch wins on the engines of a run."""
+    if patch is not None:
+        _refuse_crafting({"--attack": attack, "--victim": victim, "--steps": steps})
+    attack = ATTACKS if attack is None else attack
+    victim = VICTIM if victim is None else victim
     opened = open_run(run, runs)
     names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
     subjects = _subjects(opened, engine, bits)
@@ -108,6 +121,16 @@ def attack(
     else:
         attack_answer.show(result, class_names=test.class_names)
     _enforce(result.worst_case_asr, max_asr)
+
+
+def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
+    """Raises ``BadInput`` for options that say how to craft, beside a patch that is made."""
+    for name, value in options_given.items():
+        if value is not None:
+            raise BadInput(
+                f"{name} says how to craft a patch, and --patch gives one that is made.",
+                f"Leave out {name} or --patch.",
+            )
 
 
 def _subjects(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from qadtr_edge import metrics, replay, runs
 from qadtr_edge.attacks.controls import OCCLUSION
-from qadtr_edge.cli import attack, attack_answer, attack_plan
+from qadtr_edge.cli import app, attack, attack_answer, attack_plan
 from qadtr_edge.cli.attack_plan import Plan
 from qadtr_edge.errors import BadInput, EngineFailed, UnknownName
 from qadtr_edge.files import digest
@@ -246,3 +247,10 @@ def test_engines_of_another_checkpoint_are_refused(
         attack_plan.require_fresh(run, 8)
     run.checkpoint.unlink()
     attack_plan.require_fresh(run, 8)
+
+
+@pytest.mark.parametrize("option", [["--attack", "gap"], ["--steps", "3"], ["--victim", "float"]])
+def test_a_given_patch_is_not_crafted(tmp_path: Path, option: list[str]) -> None:
+    asked = CliRunner().invoke(app, ["attack", "--patch", str(tmp_path / "p.npz"), *option])
+    assert isinstance(asked.exception, BadInput)
+    assert asked.exception.fact.startswith(option[0])
