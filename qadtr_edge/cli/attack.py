@@ -12,6 +12,7 @@ from .. import console, replay
 from ..engines import open_engine
 from ..errors import BadInput, EngineFailed
 from ..patch import bank
+from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
 from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
 from ..types import FLOAT_BITS, Engine, Patch, Pixels, Result
@@ -78,13 +79,24 @@ def attack(
         _refuse_crafting({"--attack": attack, "--victim": victim, "--steps": steps})
     attack = ATTACKS if attack is None else attack
     victim = VICTIM if victim is None else victim
-    opened = open_run(run, runs)
     names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
+    attack_plan.victim(victim)
+    attack_plan.patch_px(patch_size, image_px=LARGE_IMAGE_PX)
+    policy(placement or "random", image_px=LARGE_IMAGE_PX)
+    if max_asr is not None and patch is None and not names:
+        raise _no_attack()
+    opened = open_run(run, runs)
+    store = Store(opened.results, opened.labels)
+    store.rows()  # what cannot be read is refused before the work
     subjects = _subjects(opened, engine, bits)
     for width in dict.fromkeys(width for _, width in subjects):
         attack_plan.require_fresh(opened, width)
     given = None if patch is None else bank.load(patch)
     source = attack_plan.source(opened, data)
+    patch_px = _patch_px(patch_size, given, image_px=source.image_px)
+    # Without --placement each attack has its own; the one that does not rotate asks least.
+    how = policy(placement or "plain", image_px=source.image_px)
+    check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
     test = source.load("test", root=data_root, limit=images)
     classes = attack_plan.classes_of(opened, test)
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
@@ -92,10 +104,10 @@ def attack(
         run=opened,
         names=names,
         given=given,
-        patch_px=_patch_px(patch_size, given, image_px=source.image_px),
+        patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
         placement=placement,
-        victim=attack_plan.victim(victim),
+        victim=victim,
         steps=steps,
         seed=seed,
         batch=batch,
@@ -104,7 +116,6 @@ def attack(
         craft=craft,
         classes=classes,
     )
-    store = Store(opened.results, opened.labels)
     found: list[Result] = []
     for name, width in subjects:
         with open_engine(opened, name, bits=width, threads=threads) as running:
@@ -202,7 +213,11 @@ def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:
     if max_asr is None:
         return
     if worst_case_asr is None:
-        raise BadInput("--max-asr needs an attack, and only controls ran.", "Add --attack gap.")
+        raise _no_attack()
     if worst_case_asr > max_asr:
         console.say(f"The worst case {worst_case_asr:.1%} is above --max-asr {max_asr:.1%}.")
         raise typer.Exit(1)
+
+
+def _no_attack() -> BadInput:
+    return BadInput("--max-asr needs an attack beside the controls.", "Add --attack gap.")

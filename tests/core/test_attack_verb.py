@@ -254,3 +254,29 @@ def test_a_given_patch_is_not_crafted(tmp_path: Path, option: list[str]) -> None
     asked = CliRunner().invoke(app, ["attack", "--patch", str(tmp_path / "p.npz"), *option])
     assert isinstance(asked.exception, BadInput)
     assert asked.exception.fact.startswith(option[0])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--patch-size", "six"],
+        ["--placement", "fixd:1,2"],
+        ["--victim", "twn"],
+        ["--attack", "controls", "--max-asr", "0.5"],
+    ],
+)
+def test_words_are_checked_before_the_run_is_opened(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(attack, "open_run", lambda *folders: opened.append(folders))
+    asked = CliRunner().invoke(app, ["attack", *words])
+    assert isinstance(asked.exception, BadInput)
+    assert not opened
+
+
+def test_results_that_cannot_be_read_are_refused_first(plan: Plan) -> None:
+    plan.run.results.write_text('{"schema": 99, "counts": {}}\n')
+    asked = CliRunner().invoke(app, ["attack", "--run", str(plan.run.folder)])
+    assert isinstance(asked.exception, BadInput)
+    assert "schema 99" in asked.exception.fact
