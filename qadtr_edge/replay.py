@@ -188,6 +188,7 @@ def row(
     """The row of a unit: what it counted beside what was run."""
     subject, simulation = against
     seed = unit.patch.origin.get("seed")
+    height, width = unit.patch.mask.shape
     return Result(
         key=key,
         engine=facts.engine,
@@ -200,7 +201,10 @@ def row(
         target=unit.patch.target,
         tier=unit.attacked.tier,
         threat=unit.attacked.threat,
-        patch_size_px=max(unit.patch.mask.shape),
+        patch_size_px=max(height, width),
+        patch_rows_px=height,
+        patch_columns_px=width,
+        mask_digest=mask_digest(unit.patch.mask),
         patch_seed=seed if isinstance(seed, int) else None,
         placement=unit.policy.name,
         seed=unit.seed,
@@ -233,6 +237,11 @@ def engine_digest(facts: EngineFacts) -> str:
             "options": options,
         }
     )
+
+
+def mask_digest(mask: NDArray[np.bool_]) -> str:
+    """Stands for the shape of a patch and for which of its pixels are pasted."""
+    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()
 
 
 def data_digest(data: Dataset) -> str:

@@ -212,7 +212,9 @@ class Result:
       both). ``patch_seed``: seed of the crafting; ``patch_digest``: of the bytes.
     - ``tier``: T0 to T8 of the attack suite. ``threat``: T-A one patch for all images at places the
       attacker does not choose, T-B at places he chooses, T-C one patch per image.
-    - ``patch_size_px``: longer side. ``placement``, ``seed``: policy of the places and their seed.
+    - ``patch_rows_px``, ``patch_columns_px``: its height and width; ``patch_size_px``: the longer;
+      ``mask_digest``: of its shape and of which of its pixels are pasted.
+    - ``placement``, ``seed``: policy of the places and their seed.
     - ``queries_median``: engine calls per image the crafting used, ``None`` when it used none.
     """
 
@@ -228,6 +230,9 @@ class Result:
     tier: str
     threat: str
     patch_size_px: int
+    patch_rows_px: int
+    patch_columns_px: int
+    mask_digest: str
     patch_seed: int | None
     placement: str
     seed: int

@@ -89,7 +89,7 @@ def _detail_row(row: Row) -> list[str]:
         title(result.engine, result.bits),
         f"{result.attack} (control)" if row.is_control else result.attack,
         result.goal if result.target is None else f"to class {result.target}",
-        str(result.patch_size_px),
+        row.size,
         result.placement,
         f"{counts.fooled} / {counts.eligible}",
         _rate(row),
@@ -114,7 +114,7 @@ def _sentence(line: Line) -> str:
     goal = "" if row.result.target is None else f" towards class {row.result.target}"
     return (
         f"**{title(line.engine.engine, line.engine.bits)}** ({_ran_as(line)}): the strongest patch "
-        f"tried{goal}, {row.result.attack} at {row.result.patch_size_px} px, fools "
+        f"tried{goal}, {row.result.attack} at {row.size} px, fools "
         f"{counts.fooled} of {counts.eligible} images, {_rate(row)}{control}."
     )
 

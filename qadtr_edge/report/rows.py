@@ -18,7 +18,7 @@ class Row:
     """One result and the rates that follow from its counts.
 
     ``control``: the strongest of grey, noise and crop on the same engine file, with the same
-    images, size, places and goal, or ``None``. Rates are fractions.
+    images, shape, places and goal, or ``None``. Rates are fractions.
     """
 
     result: Result
@@ -27,6 +27,12 @@ class Row:
     @property
     def is_control(self) -> bool:
         return self.result.tier == CONTROL_TIER
+
+    @property
+    def size(self) -> str:
+        """``6`` for a square of 6 px, ``4x12`` for 4 rows of 12 px."""
+        height, width = self.result.patch_rows_px, self.result.patch_columns_px
+        return str(height) if height == width else f"{height}x{width}"
 
     @property
     def asr(self) -> float:
@@ -86,6 +92,8 @@ class Row:
             "tier": result.tier,
             "threat": result.threat,
             "patch_size_px": result.patch_size_px,
+            "patch_rows_px": result.patch_rows_px,
+            "patch_columns_px": result.patch_columns_px,
             "placement": result.placement,
             "seed": result.seed,
             "n": counts.n,
@@ -157,7 +165,8 @@ def _control_of(result: Result, among: tuple[Result, ...]) -> Result | None:
 def _setting(result: Result) -> tuple[object, ...]:
     """What a control must share with the attack it stands beside."""
     return (
-        result.engine, result.bits, result.engine_digest, result.data_digest, result.patch_size_px,
+        result.engine, result.bits, result.engine_digest, result.data_digest, result.mask_digest,
+        result.patch_rows_px, result.patch_columns_px,
         result.placement, result.seed, result.goal, result.target,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qadtr_edge import metrics
 from qadtr_edge.attacks import controls
@@ -174,3 +175,17 @@ def test_shuffled_keeps_the_colours_under_the_mask() -> None:
     assert not np.array_equal(found.pixels, pixels)
     assert np.array_equal(found.pixels[:, ~mask], pixels[:, ~mask])
     assert sorted(map(tuple, found.pixels[:, mask].T)) == sorted(map(tuple, pixels[:, mask].T))
+
+
+def test_a_row_says_the_shape_of_the_patch() -> None:
+    def of(mask: NDArray[np.bool_]) -> Result:
+        pixels = np.full((3, *mask.shape), 255, np.uint8)
+        return run(unit(Patch(pixels, mask, None, {})), Quadrants())[0]
+
+    flat, tall = of(np.ones((3, 8), bool)), of(np.ones((8, 3), bool))
+    assert (flat.patch_rows_px, flat.patch_columns_px, flat.patch_size_px) == (3, 8, 8)
+    assert (tall.patch_rows_px, tall.patch_columns_px, tall.patch_size_px) == (8, 3, 8)
+    corner = np.ones((3, 8), bool)
+    corner[0, 0] = False
+    assert len({row.mask_digest for row in (flat, tall, of(corner))}) == 3
+    assert of(np.ones((3, 8), bool)).mask_digest == flat.mask_digest

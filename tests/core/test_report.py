@@ -34,7 +34,8 @@ def result(
     return Result(
         key=f"{attack}-{tier}-{digest[:4]}", engine="ort", bits=8, precision="integer",
         attack=attack, knowledge="surrogate", victim="fp32", goal="untargeted", target=None,
-        tier=tier, threat="T-A", patch_size_px=6, patch_seed=0, placement="random", seed=0,
+        tier=tier, threat="T-A", patch_size_px=6, patch_rows_px=6,
+        patch_columns_px=6, mask_digest="m", patch_seed=0, placement="random", seed=0,
         counts=counts, queries_median=None, engine_digest=digest, patch_digest="p",
         data_digest="d", simulation_digest="s",
     )  # fmt: skip
@@ -173,7 +174,9 @@ def test_few_images_and_weak_attacks_are_said(run: runs.Run) -> None:
 def test_a_control_of_another_setting_is_no_control(run: runs.Run) -> None:
     other = result(digest(run), attack="grey", tier="T0", counts=CONTROL)
     for change in (
-        {"patch_size_px": 8},
+        {"patch_rows_px": 8},
+        {"patch_columns_px": 8},
+        {"mask_digest": "round"},
         {"placement": "corner"},
         {"data_digest": "x"},
         {"seed": 1},
@@ -181,6 +184,22 @@ def test_a_control_of_another_setting_is_no_control(run: runs.Run) -> None:
         found = rows.rows([result(digest(run)), replace(other, **change)])  # type: ignore[arg-type]
         assert found[0].control is None
     assert rows.rows([result(digest(run)), other])[0].control is other
+
+
+def test_a_control_of_another_shape_is_no_control(run: runs.Run) -> None:
+    """A flat patch stands beside the flat control, not the stronger square of its longer side."""
+    flat = {"patch_size_px": 12, "patch_rows_px": 4, "patch_columns_px": 12, "mask_digest": "flat"}
+    square = {**flat, "patch_rows_px": 12, "mask_digest": "square"}
+    grey = result(digest(run), attack="grey", tier="T0", counts=CONTROL)
+    matched = replace(grey, key="flat", **flat)  # type: ignore[arg-type]
+    stronger = replace(grey, key="square", counts=COUNTS, **square)  # type: ignore[arg-type]
+    add(run, replace(result(digest(run)), **flat), matched, stronger)  # type: ignore[arg-type]
+    found = composed(run)
+    assert found.rows[0].control == matched
+    text = markdown.page(found)
+    assert "| 4x12 |" in text
+    assert "gap at 4x12 px" in text
+    assert "| 12 |" in text
 
 
 @given(st.permutations(range(4)))

@@ -26,7 +26,8 @@ def row(key: str = "a") -> Result:
     return Result(
         key=key, engine="ort", bits=8, precision="integer", attack="gap", knowledge="simulation",
         victim="twin-w8a8", goal="untargeted", target=None, tier="T1", threat="T-A",
-        patch_size_px=6, patch_seed=0, placement="random", seed=0,
+        patch_size_px=6, patch_rows_px=6, patch_columns_px=6, mask_digest="m",
+        patch_seed=0, placement="random", seed=0,
         counts=results.count(outcomes(), target=None), queries_median=None, engine_digest="e",
         patch_digest="p", data_digest="d", simulation_digest="s",
     )  # fmt: skip
