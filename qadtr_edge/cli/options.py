@@ -19,6 +19,14 @@ from ..types import FLOAT_BITS
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
+
+def _not_empty(text: str | None) -> str | None:
+    """``text`` itself; an option that names no width is refused, not taken for a missing one."""
+    if text is not None and not split(text):
+        raise BadInput("--bits names no width.", "Give widths, --bits 8,4, or leave --bits out.")
+    return text
+
+
 RunPath = Annotated[
     Path | None,
     typer.Option("--run", help="Run folder. Without it: the newest run, or the packaged model."),
@@ -34,6 +42,7 @@ Bits = Annotated[
     typer.Option(
         "--bits",
         metavar="N[,…]",
+        callback=_not_empty,
         help="Widths from 2 to 8, or 32 for float. Without it: those there are.",
     ),
 ]

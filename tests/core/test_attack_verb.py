@@ -280,3 +280,11 @@ def test_results_that_cannot_be_read_are_refused_first(plan: Plan) -> None:
     asked = CliRunner().invoke(app, ["attack", "--run", str(plan.run.folder)])
     assert isinstance(asked.exception, BadInput)
     assert "schema 99" in asked.exception.fact
+
+
+@pytest.mark.parametrize("verb", ["attack", "bench", "export", "quantize", "train", "verify"])
+@pytest.mark.parametrize("bits", ["", " , "])
+def test_bits_without_a_width_are_refused_by_every_verb(verb: str, bits: str) -> None:
+    asked = CliRunner().invoke(app, [verb, "--bits", bits])
+    assert isinstance(asked.exception, BadInput)
+    assert "--bits" in asked.exception.fact
