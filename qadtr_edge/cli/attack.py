@@ -97,6 +97,7 @@ def attack(
     # Without --placement each attack has its own; the one that does not rotate asks least.
     how = policy(placement or "plain", image_px=source.image_px)
     check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
+    console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
     classes = attack_plan.classes_of(opened, test)
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
@@ -180,6 +181,9 @@ def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
     todo = [(unit, simulation) for unit in attacked]
     todo += [(unit, None) for unit in attack_plan.control_units(plan, attacked)]
     found: list[Result] = []
+    console.say(
+        f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
+    )
     label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
     with console.Progress(label, len(todo), unit="units") as progress:
         for unit, beside in todo:

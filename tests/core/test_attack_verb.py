@@ -60,6 +60,15 @@ def test_a_given_patch_is_replayed_beside_its_controls(plan: Plan, store: Store)
     assert {row.knowledge for row in found[1:]} == {"none"}
 
 
+def test_the_clean_answers_are_announced(
+    plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done(plan, store)
+    told = capsys.readouterr()
+    assert "clean answers to 150 images" in told.err
+    assert told.out == ""
+
+
 def test_doing_it_again_asks_the_engine_nothing(plan: Plan, store: Store) -> None:
     found, lines = done(plan, store), store.lines.read_bytes()
     engine = Quadrants()
