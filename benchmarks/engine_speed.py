@@ -38,7 +38,7 @@ PORTABLE = "4-bit Q/DQ, onnxruntime's own fusion"
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        run = runs.open_run(options.run) if options.run else _untrained(Path(folder))
+        run = runs.open_run(options.run) if options.run else untrained(Path(folder))
         subjects: dict[str, Engine] = {
             runs.width_name(bits): stack.enter_context(open_engine(run, "ort", bits=bits))
             for bits in WIDTHS
@@ -69,7 +69,7 @@ def _as_json(options: argparse.Namespace) -> dict[str, object]:
     return {**vars(options), "run": None if options.run is None else str(options.run)}
 
 
-def _untrained(folder: Path) -> runs.Run:
+def untrained(folder: Path) -> runs.Run:
     """A run with engines of a ResNet-20 whose weights are random: its speed is a trained one's."""
     import torch
 

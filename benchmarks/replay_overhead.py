@@ -26,7 +26,7 @@ from typing import cast
 
 import numpy as np
 import records
-from engine_speed import _untrained as untrained
+from engine_speed import untrained
 
 from qadtr_edge import console, data, metrics, replay, runs, streams
 from qadtr_edge.attacks import controls

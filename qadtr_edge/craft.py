@@ -27,8 +27,6 @@ from .types import FLOAT_BITS, Json, Patch
 RECIPE = 1
 """Grows when an attack's code changes what it makes, so that older patches are not taken for it."""
 
-VICTIMS = ("twin", "simulation", "float")
-
 
 @dataclass(frozen=True, eq=False)
 class Prey:

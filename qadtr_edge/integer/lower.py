@@ -107,11 +107,11 @@ class _Builder:
         layer = self.net.layer(step)
         if not layer.is_conv:
             return g.Linear(step.name, x, step.name, weight, weight_scale, whole)
-        top, left = _pair(layer.padding)
+        top, left = pair(layer.padding)
         return g.Conv(
             step.name, x, step.name, weight, weight_scale, whole,
-            stride=_pair(layer.stride), padding=(top, left, top, left),
-            dilation=_pair(layer.dilation), groups=layer.groups,
+            stride=pair(layer.stride), padding=(top, left, top, left),
+            dilation=pair(layer.dilation), groups=layer.groups,
         )  # fmt: skip
 
     def _plain(self, step: Step) -> g.Node:
@@ -137,8 +137,8 @@ class _Builder:
             case "flatten":
                 return g.Flatten(name, x, name)
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-            kernel, stride = _pair(module.kernel_size), _pair(module.stride)
-            pad = _pair(module.padding)
+            kernel, stride = pair(module.kernel_size), pair(module.stride)
+            pad = pair(module.padding)
             padding = (pad[0], pad[1], pad[0], pad[1])
             if isinstance(module, nn.MaxPool2d):
                 return g.MaxPool(name, x, name, kernel, stride, padding)
@@ -152,6 +152,7 @@ class _Builder:
         raise Unsupported(f"The step {name!r} ({step.op}) has no integer form.", "Remove it.")
 
 
-def _pair(value: str | int | tuple[int, ...]) -> tuple[int, int]:
+def pair(value: str | int | tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a torch geometry argument, which may be one number for both."""
     assert not isinstance(value, str)  # padding by name is refused when the model is traced
     return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from ..models.steps import Step
 from ..types import FLOAT_BITS
 from . import float_graph as f
 from . import graph as g
+from .lower import pair
 
 
 def lower_float(net: QuantNet, *, source: Mapping[str, str] | None = None) -> f.FloatGraph:
@@ -61,10 +61,10 @@ def _operation(net: QuantNet, step: Step, y: str) -> f.FloatNode:
             weight, bias = (part.detach().numpy().copy() for part in layer.folded_float())
             if not layer.is_conv:
                 return f.FloatLinear(name, x, y, weight, bias)
-            top, left = _pair(layer.padding)
+            top, left = pair(layer.padding)
             return f.FloatConv(
-                name, x, y, weight, bias, stride=_pair(layer.stride),
-                padding=(top, left, top, left), dilation=_pair(layer.dilation),
+                name, x, y, weight, bias, stride=pair(layer.stride),
+                padding=(top, left, top, left), dilation=pair(layer.dilation),
                 groups=layer.groups,
             )  # fmt: skip
         case "add":
@@ -84,8 +84,8 @@ def _operation(net: QuantNet, step: Step, y: str) -> f.FloatNode:
         case "flatten":
             return g.Flatten(name, x, y)
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-        kernel, stride = _pair(module.kernel_size), _pair(module.stride)
-        padding = _pair(module.padding) * 2
+        kernel, stride = pair(module.kernel_size), pair(module.stride)
+        padding = pair(module.padding) * 2
         if isinstance(module, nn.MaxPool2d):
             return g.MaxPool(name, x, y, kernel, stride, padding)
         return g.AveragePool(
@@ -96,10 +96,3 @@ def _operation(net: QuantNet, step: Step, y: str) -> f.FloatNode:
     if isinstance(module, PadChannels):
         return g.PadChannels(name, x, y, module.before, module.after)
     raise Unsupported(f"The step {name!r} ({step.op}) has no float form here.", "Remove it.")
-
-
-def _pair(value: object) -> tuple[int, int]:
-    if isinstance(value, int):
-        return (value, value)
-    first, second = cast(tuple[int, int], value)
-    return (first, second)
