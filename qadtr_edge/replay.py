@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import metrics, results
 from .data.dataset import Dataset
 from .errors import BadInput, EngineFailed
-from .patch import bank
+from .patch import bank, placed
 from .patch.paste import paste
 from .patch.placement import Policy, place
 from .results import Answers, Outcomes
@@ -29,6 +29,7 @@ from .types import (
     Patch,
     PatchPerImage,
     Pixels,
+    PlacedPatches,
     Placements,
     Result,
 )
@@ -79,10 +80,13 @@ class Attacked:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One unit of work for a subject: this patch, placed by this policy under this seed."""
+    """One unit of work for a subject: this patch, placed by this policy under this seed.
+
+    Placed patches bring their places along; the policy then only names how they were chosen.
+    """
 
     attacked: Attacked
-    patch: Patch | PatchPerImage
+    patch: Patch | PatchPerImage | PlacedPatches
     policy: Policy
     seed: int
 
@@ -145,11 +149,14 @@ def replay(
             "Check that --data is what the model was trained on, or give more --images.",
         )
     key = identity(unit, subject, simulation=simulation)
-    return row(unit, facts, key=key, counts=counts, against=(subject, simulation)), outcomes
+    found = row(unit, facts, key=key, counts=counts, against=(subject, simulation))
+    return replace(found, queries_median=_queries_median(unit.patch, outcomes)), outcomes
 
 
 def places_of(unit: Unit, data: Dataset) -> Placements:
     """Where the patch lands on each image."""
+    if isinstance(unit.patch, PlacedPatches):
+        return placed.places_of(unit.patch, data.ids)
     rows, columns = unit.patch.mask.shape
     height, width = data.images.shape[2:]
     return place(
@@ -163,10 +170,16 @@ def places_of(unit: Unit, data: Dataset) -> Placements:
 
 def pasted(unit: Unit, data: Dataset, *, places: Placements, part: slice) -> Pixels:
     """The images of ``part`` with the patch on them: the bytes every model is shown."""
-    patch = unit.patch
+    patch, ids = unit.patch, data.ids[part]
+    if isinstance(patch, Patch):
+        pixels = patch.pixels
+    elif isinstance(patch, PlacedPatches):
+        pixels = placed.pixels_of(patch, ids)
+    else:
+        pixels = patch.pixels_of(ids)
     return paste(
         data.images[part],
-        patch.pixels if isinstance(patch, Patch) else patch.pixels_of(data.ids[part]),
+        pixels,
         mask=patch.mask,
         placements=Placements(
             top=places.top[part],
@@ -248,6 +261,16 @@ def data_digest(data: Dataset) -> str:
     """Stands for images, labels and ids."""
     ids = np.ascontiguousarray(data.ids, dtype="<i8").tobytes()
     return hashlib.sha256(data.digest.encode() + ids).hexdigest()
+
+
+def _queries_median(
+    patch: Patch | PatchPerImage | PlacedPatches, outcomes: Outcomes
+) -> float | None:
+    """Median queries over the eligible images; ``None`` when no search asked the engine."""
+    if not isinstance(patch, PlacedPatches) or patch.queries is None:
+        return None
+    able = metrics.eligible(outcomes.clean.labels, outcomes.truth, target=patch.target)
+    return float(np.median(patch.queries[placed.rows_of(patch, outcomes.ids)][able]))
 
 
 def _answers(logits: Logits, truth: Labels, *, target: int | None) -> Answers:

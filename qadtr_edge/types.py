@@ -92,6 +92,27 @@ class Placements:
     scale: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedPatches:
+    """One patch and one place for each of N images: what an attack on single images finds.
+
+    - ``ids``: ``(N,) int64``, of the images, each once. Row i of all else belongs to ``ids[i]``.
+    - ``pixels``: ``(N, 3, h, w) uint8``, or ``(3, h, w)``: one patch that all images share.
+    - ``mask``, ``target``, ``origin``: as in ``Patch``.
+    - ``placements``: of N rows.
+    - ``queries``: ``(N,) int64``, images the engine was shown until the goal was first reached, or
+      all it was shown when it never was; ``None`` when the engine was not asked.
+    """
+
+    ids: Labels
+    pixels: Pixels
+    mask: NDArray[np.bool_]
+    placements: Placements
+    target: int | None
+    queries: Labels | None = None
+    origin: Mapping[str, Json] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class EngineFacts:
     """What was *observed* of an engine after it was built, beside what was requested.
@@ -215,7 +236,8 @@ class Result:
     - ``patch_rows_px``, ``patch_columns_px``: its height and width; ``patch_size_px``: the longer;
       ``mask_digest``: of its shape and of which of its pixels are pasted.
     - ``placement``, ``seed``: policy of the places and their seed.
-    - ``queries_median``: engine calls per image the crafting used, ``None`` when it used none.
+    - ``queries_median``: median over eligible images of the queries the search needed, those of an
+      image never fooled being all it was given; ``None`` when the engine was not asked.
     """
 
     key: str

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..errors import BadInput, MissingDependency
 from ..files import replacing
-from ..types import Json, Patch, PatchPerImage
+from ..types import Json, Patch, PatchPerImage, PlacedPatches
+from . import placed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,11 +33,14 @@ def key(recipe: Mapping[str, Json]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
-def digest(patch: Patch | PatchPerImage) -> str:
+def digest(patch: Patch | PatchPerImage | PlacedPatches) -> str:
     """SHA-256 of the bytes that can be pasted (shape, mask, pixels), in hexadecimal.
 
-    Of a patch per image: of its mask and origin, which determine the bytes.
+    Of a patch per image: of its mask and origin, which determine the bytes. Of placed patches: of
+    their places too.
     """
+    if isinstance(patch, PlacedPatches):
+        return placed.digest(patch)
     sha = hashlib.sha256(repr(patch.mask.shape).encode())
     sha.update(np.packbits(patch.mask).tobytes())
     if isinstance(patch, Patch):
@@ -92,11 +96,17 @@ def _from_npz(path: Path) -> Patch:
     remedy = "Delete it: the next run crafts it again. Or give another file with --patch."
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            per_image = "ids" in file
             pixels = file["pixels"]
             mask = file["mask"] if "mask" in file else np.ones(pixels.shape[1:], bool)
             header = json.loads(str(file["header"])) if "header" in file else {}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, TypeError) as error:
         raise BadInput(f"{path} is damaged, or is no patch ({error}).", remedy) from error
+    if per_image:
+        raise BadInput(
+            f"{path} holds patches that belong to single images, each at its own place.",
+            "Give a patch made for all images with --patch.",
+        )
     whole = pixels.ndim == 3 and pixels.shape[0] == 3 and mask.shape == pixels.shape[1:]
     if not whole or pixels.dtype != np.uint8 or mask.dtype != np.bool_ or not mask.any():
         raise BadInput(
