@@ -35,6 +35,8 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",
+        "plain-cycle": "qadtr_edge.defences.plain:PlainCycle",
+        "qadtr": "qadtr_edge.defences.qadtr:Qadtr",
     },
     "model": {
         "resnet8": "qadtr_edge.models.resnet:resnet8",

@@ -1,7 +1,8 @@
 """Training, top to bottom: float start, calibration, then quantization-aware steps.
 
-One network, several widths, one width a step. The widths share weights; batch norm and scales are
-each width's own. SGD with momentum, one warm-up and a cosine to zero; weight decay on weights only.
+One network, several widths; the defence decides which of them a step runs at and what it is shown.
+The widths share weights; batch norm and scales are each width's own. SGD with momentum, one warm-up
+and a cosine to zero; weight decay on weights only. Every random draw is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -9,41 +10,34 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from . import registry, streams
+from . import streams
 from .console import Progress
 from .data.augment import augment
 from .data.dataset import Dataset
-from .defences.plain import accuracy
+from .defences.defence import Batch, Defence
+from .defences.plain import FloatOnly, accuracy
 from .errors import BadInput
 from .files import explained
 from .models.calibrate import calibrate, reestimate_norms
 from .models.quantnet import QuantNet
 from .types import FLOAT_BITS
 
-
-class Recipe(Protocol):
-    """What a defence supplies: the width of a step and the loss of a batch."""
-
-    name: str
-
-    def width(self, net: QuantNet, step: int) -> int: ...
-
-    def loss(self, net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor: ...
+SHOWN_IMAGES = 4000
+"""How many of the last images batch norm is re-estimated on, as the network was shown them."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32."""
 
-    recipe: str = "plain"
     epochs: float = 10
     float_epochs: float = 0
     batch: int = 128
@@ -54,8 +48,28 @@ class TrainOptions:
     seed: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A stretch of training with one cosine: ``float`` before the widths exist, or ``quantized``.
+
+    ``label`` names it in the log and in the random streams.
+    """
+
+    label: str
+    kind: str
+    epochs: float
+    lr: float
+    defence: Defence
+
+
 def train(
-    net: QuantNet, data: Dataset, *, calibration: Dataset, options: TrainOptions, log: Path
+    net: QuantNet,
+    data: Dataset,
+    *,
+    calibration: Dataset,
+    defence: Defence,
+    options: TrainOptions,
+    log: Path,
 ) -> None:
     """Train ``net`` in place on ``data`` (the ``train`` split); one line an epoch goes to ``log``.
 
@@ -63,52 +77,55 @@ def train(
     width is calibrated on ``calibration`` and trained together. Deterministic given options, data
     and thread count. Raises ``BadInput`` when the loss stops being a number.
     """
-    torch.manual_seed(options.seed)
     _to_channels_last(net)
-    make = cast(Callable[..., Recipe], registry.resolve("defence", options.recipe))
-    recipe = make(seed=options.seed)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     held = torch.from_numpy(calibration.images)
     held_labels = torch.from_numpy(calibration.labels)
-    phases = [
-        ("float", options.float_epochs, options.lr),
-        ("quantized", options.epochs, _quantized_lr(net, options)),
-    ]
+    size = min(options.batch, len(labels))
+    per_epoch = len(labels) // size
+    shown: deque[Tensor] = deque(maxlen=max(1, SHOWN_IMAGES // size))
     with explained(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("")
-    for phase, epochs, lr in phases:
-        if phase == "quantized" and net.plans:
+    is_started = False
+    for phase in _phases(net, defence, options):
+        if phase.kind == "quantized" and net.plans and not is_started:
             _start_widths(net, held)
-        if not epochs:
+            is_started = True
+        if not phase.epochs:
             continue
-        size = min(options.batch, len(labels))
-        per_epoch = len(labels) // size
-        steps = max(1, round(epochs * per_epoch))
-        optimiser = _optimiser(net, options, lr=lr)
+        steps = max(1, round(phase.epochs * per_epoch))
+        optimiser = _optimiser(net, options, lr=phase.lr)
         begun_s, seen = time.monotonic(), 0
-        with Progress(f"train {options.recipe} ({phase})", steps, unit="steps") as progress:
-            for step, (x, y) in enumerate(_batches(images, labels, data, options, phase)):
+        running: dict[str, list[float]] = defaultdict(list)
+        with Progress(f"train {defence.name} ({phase.label})", steps, unit="steps") as progress:
+            for step, (x, y) in enumerate(_batches(images, labels, data, options, phase.label)):
                 if step == steps:
                     break
-                net.train().select(FLOAT_BITS if phase == "float" else recipe.width(net, step))
+                batch = Batch(x, y, step, steps, epoch=step // per_epoch, kind=phase.kind)
+                torch.manual_seed(streams.key(options.seed, "step", phase.label, step) >> 1)
                 for group in optimiser.param_groups:
-                    group["lr"] = _rate(step, steps, peak=lr)
-                loss = recipe.loss(net, x, labels=y)
-                _check(loss, step=step, bits=net.bits)
+                    group["lr"] = _rate(step, steps, peak=phase.lr)
+                made = phase.defence.step(net, batch)
+                _check(made.loss, step=step, bits=net.bits)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                made.loss.backward()
+                phase.defence.perturb(net, batch)
                 optimiser.step()
                 seen += len(y)
-                progress.advance(note=f"loss {loss.item():.3f}")
+                shown.append(made.shown.to(torch.uint8))
+                for name, value in {"loss": made.loss.item(), **made.told}.items():
+                    running[name].append(value)
+                progress.advance(note=f"loss {made.loss.item():.3f}")
                 if (step + 1) % per_epoch == 0 or step + 1 == steps:
-                    line: dict[str, object] = {"phase": phase, "step": step + 1, "images": seen}
-                    line["seconds"] = round(time.monotonic() - begun_s, 1)
-                    line["loss"] = round(loss.item(), 5)
-                    line["calibration_accuracy"] = _by_width(net, held, held_labels, phase)
+                    line: dict[str, object] = {"phase": phase.label, "step": step + 1}
+                    line |= {"images": seen, "seconds": round(time.monotonic() - begun_s, 1)}
+                    line |= {name: _mean(values) for name, values in running.items()}
+                    line["calibration_accuracy"] = _by_width(net, held, held_labels, phase.kind)
                     _append(log, line)
+                    running.clear()
     if net.plans:
-        reestimate_norms(net, images[: min(len(images), 4000)])
+        reestimate_norms(net, torch.cat(list(shown)) if shown else images[:SHOWN_IMAGES])
     net.eval()
 
 
@@ -121,21 +138,28 @@ def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
     return found
 
 
+def _phases(net: QuantNet, defence: Defence, options: TrainOptions) -> tuple[Phase, ...]:
+    """Plain float epochs, the float part of the defence where it has one, the quantized rest.
+
+    The quantized rate is a fifth of the float one when float epochs came first. Strict scales train
+    with batch norm folded and frozen, where nothing renormalises a step that is too long: ResNet-20
+    diverges at 0.02 and trains at 0.003, so a tenth of the others' rate.
+    """
+    lr = options.lr / 5 if options.float_epochs else options.lr
+    quantized_lr = lr / 10 if net.spec.scales == "strict" else lr
+    share = defence.float_share
+    return (
+        Phase("float", "float", options.float_epochs, options.lr, FloatOnly()),
+        Phase("defended float", "float", share * options.epochs, lr, defence),
+        Phase("quantized", "quantized", (1 - share) * options.epochs, quantized_lr, defence),
+    )
+
+
 def _to_channels_last(net: QuantNet) -> None:
     """The memory layout in which convolutions train a quarter faster on CPUs."""
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def _quantized_lr(net: QuantNet, options: TrainOptions) -> float:
-    """Peak rate of the quantized phase: a fifth of the float one when that came first.
-
-    Strict scales train with batch norm folded and frozen, where nothing renormalises a step that
-    is too long: ResNet-20 diverges at 0.02 and trains at 0.003, so a tenth of the others' rate.
-    """
-    lr = options.lr / 5 if options.float_epochs else options.lr
-    return lr / 10 if net.spec.scales == "strict" else lr
 
 
 def _start_widths(net: QuantNet, held: Tensor) -> None:
@@ -193,8 +217,12 @@ def _check(loss: Tensor, *, step: int, bits: int) -> None:
         )
 
 
-def _by_width(net: QuantNet, images: Tensor, labels: Tensor, phase: str) -> dict[str, float]:
-    widths = [FLOAT_BITS] if phase == "float" else net.widths
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 5)
+
+
+def _by_width(net: QuantNet, images: Tensor, labels: Tensor, kind: str) -> dict[str, float]:
+    widths = [FLOAT_BITS] if kind == "float" else net.widths
     return {
         str(bits): round(accuracy(net.select(bits), images, labels=labels), 4) for bits in widths
     }

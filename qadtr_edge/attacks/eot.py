@@ -21,18 +21,27 @@ ONE = float(1 << FRACTION_BITS)
 
 
 def paste(
-    images: Tensor, pixels: Tensor, *, mask: NDArray[np.bool_], placements: Placements
+    images: Tensor,
+    pixels: Tensor,
+    *,
+    mask: NDArray[np.bool_],
+    placements: Placements,
+    which: NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """``images (N, 3, H, W)`` with ``pixels (3, h, w)`` on each; differentiable in ``pixels``.
+    """``images (N, 3, H, W)`` with a patch on each; differentiable in ``pixels``.
 
-    Both are float32 on one scale. Outside the footprint the images come through bit for bit.
+    ``pixels`` is ``(3, h, w)``, one patch for all images, or ``(P, 3, h, w)`` with ``which (N,)``
+    telling the patch of each image. All are float32 on one scale. Outside the footprint the images
+    come through bit for bit.
     """
     height, width = images.shape[2:]
     where = footprint(placements, mask=mask, image_px=(height, width))
     corners, weights = _bilinear(where.down, where.across, patch_px=mask.shape)
+    if which is not None:
+        corners += (which * mask.size)[where.image][:, None]
     colours = functional.embedding_bag(
         torch.from_numpy(corners).to(images.device),
-        pixels.reshape(3, -1).T,
+        pixels.reshape(-1, 3, mask.size).transpose(1, 2).reshape(-1, 3),
         per_sample_weights=torch.from_numpy(weights).to(pixels),
         mode="sum",
     )

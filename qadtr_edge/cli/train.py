@@ -19,6 +19,21 @@ from ..types import FLOAT_BITS, Json, QuantSpec
 from . import options
 
 Model = Annotated[str, typer.Option(help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE.yaml",
+        help="plain, plain-cycle, pbat, pbat-fp, dwq-pixel, dwq-patch, qadtr, triqdef, or a file.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one option of the recipe, e.g. gir.variant=off; may be repeated.",
+    ),
+]
 Init = Annotated[
     Path | None,
     typer.Option(help="Start from these float weights (.safetensors, or a torch file of tensors)."),
@@ -30,7 +45,8 @@ Scales = Annotated[
 
 def train(
     *,
-    recipe: Annotated[str, typer.Option(help="Training recipe: plain.")] = "plain",
+    recipe: Recipe = "plain",
+    settings: Settings = None,
     data: options.Data = "signs",
     model: Model = "resnet8",
     bits: options.Bits = "32,8,4,2",
@@ -55,7 +71,8 @@ def train(
 ) -> None:
     """Train a network so that it classifies well at every width of --bits."""
     widths = options.widths(bits or "32,8,4,2")
-    registry.path_of("defence", recipe)
+    if Path(recipe).suffix not in (".yaml", ".yml"):
+        registry.path_of("defence", recipe)
     registry.path_of("model", model)
     spec = spec_of(scales)
     if float_epochs is None:
@@ -69,6 +86,8 @@ def train(
     import torch
 
     from ..data import load
+    from ..defences import recipes
+    from ..defences.options import as_json as options_json
     from ..models import checkpoint
     from ..models.prepare import prepare
     from ..models.weights import load_weights, public_pixels
@@ -77,6 +96,7 @@ def train(
     from ..train import train as fit
 
     torch.set_num_threads(threads)
+    defence, resolved_recipe = recipes.build(recipe, settings=settings or (), seed=seed)
     images = load(data, "train", root=data_root, limit=limit)
     held = load(data, "calibration", root=data_root)
     classes = len(images.class_names)
@@ -89,7 +109,6 @@ def train(
         load_weights(module, init)
     net = prepare(module, spec, widths=widths, classes=classes, image_px=size_px)
     chosen = TrainOptions(
-        recipe=recipe,
         epochs=epochs if any(width != FLOAT_BITS for width in widths) else 0,
         float_epochs=float_epochs,
         batch=batch,
@@ -100,11 +119,14 @@ def train(
         console.say(
             f"Training {model} on {len(images)} images of {images.name} into {target.folder}"
         )
-        fit(net, images, calibration=held, options=chosen, log=target.log)
+        fit(
+            net, images, calibration=held, defence=defence, options=chosen, log=target.log
+        )  # fmt: skip
         test = load(data, "test", root=data_root)
         accuracies = evaluate(net, test)
         resolved: dict[str, Json] = {
-            "recipe": recipe, "data": data, "model": model, "bits": list(widths), "seed": seed,
+            "recipe": defence.name, "recipe_options": options_json(resolved_recipe),
+            "data": data, "model": model, "bits": list(widths), "seed": seed,
             "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": limit,
             "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
             "threads": threads,

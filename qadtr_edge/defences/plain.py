@@ -1,39 +1,73 @@
-"""``plain``: quantization-aware training without patches, the undefended yardstick.
+"""``plain`` and ``plain-cycle``: quantization-aware training without patches, the yardsticks.
 
-With several widths, one width per step in shuffled cycles: every width once per cycle, in random
-order, so that no width is over-fitted (the bit-width cycling of QADT-R, arXiv 2503.07058, alone).
+``plain`` at one width is what everybody trains. With several widths its weights are shared, one
+width a step in shuffled cycles; that is ``plain-cycle``, the bit-width cycling of QADT-R alone
+(arXiv 2503.07058).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import streams
 from ..models.quantnet import QuantNet
+from ..types import FLOAT_BITS
+from .dbwt import DbwtOptions, widths_at
+from .defence import Batch, Stateless, Step
+from .distill import DistillOptions, taught
 
 _BATCH_PIXELS = 100 * 32 * 32  # larger batches leave the cache and take longer
 
 
-class Plain:
+@dataclass(frozen=True)
+class PlainOptions:
+    """``dbwt``: how several widths take turns; ``distill``: how narrow ones are taught."""
+
+    dbwt: DbwtOptions = field(default_factory=DbwtOptions)
+    distill: DistillOptions = field(default_factory=DistillOptions)
+
+
+class Plain(Stateless):
     """Cross-entropy on clean images at the width of the step."""
 
     name = "plain"
+    Options = PlainOptions
 
-    def __init__(self, *, seed: int) -> None:
+    def __init__(self, options: PlainOptions, *, seed: int) -> None:
+        self.options = options
         self.seed = seed
 
-    def width(self, net: QuantNet, step: int) -> int:
-        """The width of training step ``step`` (0-based), a pure function of (seed, step)."""
-        cycle, place = divmod(step, len(net.widths))
-        order = streams.generator(self.seed, "width cycle", cycle).permutation(len(net.widths))
-        return net.widths[int(order[place])]
+    def step(self, net: QuantNet, batch: Batch) -> Step:
+        """Mean cross-entropy, averaged over the widths of the step."""
+        losses = []
+        for bits in widths_at(
+            self.options.dbwt, net.widths, seed=self.seed, step=batch.step, steps=batch.steps,
+            epoch=batch.epoch,
+        ):  # fmt: skip
+            logits = net.train().select(bits)(batch.images)
+            soft = taught(net, self.options.distill, batch.images, bits=bits, logits=logits)
+            losses.append(functional.cross_entropy(logits, batch.labels) + soft)
+        return Step(torch.stack(losses).mean(), batch.images, {})
 
-    def loss(self, net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor:
-        """Mean loss of one batch, 0-d, with its graph. ``images (B, 3, H, W) uint8``."""
-        logits: Tensor = net(images)
-        return functional.cross_entropy(logits, labels)
+
+class PlainCycle(Plain):
+    """The same under the name that says what it is compared for: DBWT without patches or GIR."""
+
+    name = "plain-cycle"
+
+
+class FloatOnly(Stateless):
+    """Cross-entropy on clean images at width 32: how a fresh network begins."""
+
+    name = "float"
+
+    def step(self, net: QuantNet, batch: Batch) -> Step:
+        """Mean cross-entropy of the float network."""
+        logits = net.train().select(FLOAT_BITS)(batch.images)
+        return Step(functional.cross_entropy(logits, batch.labels), batch.images, {})
 
 
 def accuracy(net: QuantNet, images: Tensor, *, labels: Tensor) -> float:

@@ -34,6 +34,7 @@ class QuantNet(nn.Module):
     - ``spec``: how it is quantized (its ``bits`` field is ignored: the width is selected);
       ``widths``: the widths it holds, with 32 for float; ``bits``: the selected one.
     - ``classes``, ``image_px``: shape of output and input.
+    - ``backward_noise``: of the gradients that come back through its quantizers, in training mode.
     - ``notes``: what a reader of a report must know about how it was made.
     """
 
@@ -52,6 +53,7 @@ class QuantNet(nn.Module):
         self.classes = classes
         self.image_px = image_px
         self.notes: tuple[str, ...] = ()
+        self.backward_noise = 0.0
         self.steps: tuple[Step, ...] = trace(model)
         self.plans: dict[int, Plan] = {
             bits: plan(self.steps, spec, bits=bits) for bits in self.widths if bits != FLOAT_BITS
@@ -151,7 +153,8 @@ class QuantNet(nn.Module):
         return self._quantize(y, points.sites[step.name])
 
     def _weighted(self, step: Step, x: Tensor, *, x_scale: Tensor | None = None) -> Tensor:
-        y: Tensor = self.layer(step)(x, self.bits, x_scale=x_scale)
+        noise = self.backward_noise if self.training else 0.0
+        y: Tensor = self.layer(step)(x, self.bits, x_scale=x_scale, noise=noise)
         return y
 
     def _read(self, step: Step, points: Plan, tensors: dict[str, Tensor]) -> Tensor:
@@ -165,7 +168,8 @@ class QuantNet(nn.Module):
         return tensors[name]
 
     def _quantize(self, value: Tensor, site: Site) -> Tensor:
-        return fake_quantize(value, self.scale(site, self.bits), codes=site.codes)
+        noise = self.backward_noise if self.training else 0.0
+        return fake_quantize(value, self.scale(site, self.bits), codes=site.codes, noise=noise)
 
     def _execute(self, step: Step, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]

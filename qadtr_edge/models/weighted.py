@@ -149,11 +149,14 @@ class WeightedLayer(nn.Module):
             )
         return functional.linear(x, weight, bias)
 
-    def forward(self, x: Tensor, bits: int, *, x_scale: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, bits: int, *, x_scale: Tensor | None = None, noise: float = 0.0
+    ) -> Tensor:
         """``x`` through the layer and its batch norm at ``bits`` (training mode: batch statistics).
 
         Where the fold that ships is used, the bias is rounded to the grid ``x_scale * s'_c`` the
         integers hold it on: at 4 bits that grid is coarse enough to move a tenth of the codes.
+        ``noise``: of the gradient that comes back through the weight's quantizer.
         """
         norm = self._norm(bits)
         if bits == FLOAT_BITS:
@@ -162,7 +165,7 @@ class WeightedLayer(nn.Module):
         master = self._master(bits)
         limit = self.limits[bits]
         scale = self._columns(self._scale(bits, master))
-        weight = fake_quantize(master, scale, codes=CodeRange(-limit, limit))
+        weight = fake_quantize(master, scale, codes=CodeRange(-limit, limit), noise=noise)
         if norm is not None and self.training and not self.is_strict:
             return _normalised(norm, self._apply_weight(x, weight, self.bias))
         gain, shift = self._gain(bits)

@@ -25,20 +25,30 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, value: Tensor, scale: Tensor, low: int, high: int, step_gradient: float
+        ctx: FunctionCtx,
+        value: Tensor,
+        scale: Tensor,
+        low: int,
+        high: int,
+        step_gradient: float,
+        noise: float,
     ) -> Tensor:
         result = torch.div(value, scale).clamp_(low, high).round_().mul_(scale)
         ctx.save_for_backward(value, scale, result)
         ctx.low, ctx.high, ctx.step_gradient = low, high, step_gradient  # type: ignore[attr-defined]
+        ctx.noise = noise  # type: ignore[attr-defined]
         return result
 
     @staticmethod
     def backward(
         ctx: FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         value, scale, result = ctx.saved_tensors  # type: ignore[attr-defined]
         low, high = ctx.low, ctx.high  # type: ignore[attr-defined]
         reach = scale.detach() * _REACH
+        gradient = _laid_out_as(value, gradient)
+        if ctx.noise:  # type: ignore[attr-defined]
+            gradient = gradient * (1 + ctx.noise * torch.randn_like(gradient))  # type: ignore[attr-defined]
         if scale.numel() == 1:  # one pass, where the comparison and the product would be four
             low, high = low * reach.item(), high * reach.item()
             inner = torch.ops.aten.hardtanh_backward(gradient, value, low, high)
@@ -55,7 +65,14 @@ class _FakeQuantize(torch.autograd.Function):
                 slope = (gradient * coded).sum_to_size(scale.shape) / s
                 slope = slope - (inner * value).sum_to_size(scale.shape) / scale
             grad_scale = slope.view(scale.shape) * ctx.step_gradient  # type: ignore[attr-defined]
-        return inner, grad_scale, None, None, None
+        return inner, grad_scale, None, None, None, None
+
+
+def _laid_out_as(value: Tensor, gradient: Tensor) -> Tensor:
+    """``gradient`` in the memory layout of ``value``: mixed ones make every step behind it slow."""
+    if gradient.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
+        return gradient.contiguous(memory_format=torch.channels_last)
+    return gradient
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -65,8 +82,10 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.reshape(-1), b.reshape(-1))
 
 
-def fake_quantize(value: Tensor, scale: Tensor, *, codes: CodeRange) -> Tensor:
+def fake_quantize(value: Tensor, scale: Tensor, *, codes: CodeRange, noise: float = 0.0) -> Tensor:
     """``value`` on the grid ``scale * [low..high]``; gradients reach ``value`` and ``scale``.
+
+    With ``noise`` the gradient that comes back is multiplied by ``1 + noise * N(0, 1)`` first.
 
     ``value``: any shape float32; ``scale``: positive, broadcastable to it. NaN stays NaN.
     """
@@ -74,7 +93,7 @@ def fake_quantize(value: Tensor, scale: Tensor, *, codes: CodeRange) -> Tensor:
     if value.dim() > 1 and scale.dim() == 0:  # activations: the batch size must not matter
         elements /= value.shape[0]
     step_gradient = float((elements * max(codes.high, 1)) ** -0.5)
-    result: Tensor = _FakeQuantize.apply(value, scale, codes.low, codes.high, step_gradient)  # type: ignore[no-untyped-call]
+    result: Tensor = _FakeQuantize.apply(value, scale, codes.low, codes.high, step_gradient, noise)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -1,0 +1,122 @@
+"""What a defence is: the loss of a training step, and what it remembers between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..models.quantnet import QuantNet
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one training step is given.
+
+    ``images (B, 3, H, W) uint8``, already augmented; ``labels (B,) int64``; ``step`` of ``steps``
+    in this phase, counted from 0; ``epoch`` likewise. ``kind``: ``float`` while the network has
+    no widths but 32 yet, else ``quantized``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    step: int
+    steps: int
+    epoch: int
+    kind: str = "quantized"
+
+    @property
+    def progress(self) -> float:
+        """Share of the phase that is behind, in [0, 1)."""
+        return self.step / max(1, self.steps)
+
+
+class Step(NamedTuple):
+    """``loss``: 0-d, with its graph; ``shown``: the pixels the network saw, ``(B, 3, H, W)``.
+
+    ``shown`` is what batch norm is re-estimated on at the end. ``told``: numbers for the log.
+    """
+
+    loss: Tensor
+    shown: Tensor
+    told: dict[str, float]
+
+
+class Defence(Protocol):
+    """A way to train. Its class has ``Options``, a frozen dataclass, and takes ``(options, seed)``.
+
+    Everything drawn at random is a function of (seed, step), so that resuming needs no more than
+    ``state``. ``name``: as registered.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def float_share(self) -> float:
+        """Share of the epochs that it trains at width 32 before the widths are calibrated."""
+        ...
+
+    def step(self, net: QuantNet, batch: Batch) -> Step:
+        """The loss of a step; selects the widths it wants and leaves ``net`` in training mode."""
+        ...
+
+    def perturb(self, net: QuantNet, batch: Batch) -> None:
+        """Called between the backward pass and the update, for what acts on the gradients."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What the defence remembers, by name."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what ``state`` gave."""
+        ...
+
+
+class Stateless:
+    """For defences that remember nothing and leave the gradients alone."""
+
+    float_share = 0.0
+
+    def perturb(self, net: QuantNet, batch: Batch) -> None:
+        """Nothing."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def attacking(net: QuantNet, mode: str = "eval") -> Iterator[None]:
+    """Inside, gradients reach pixels alone, and batch norm uses its running statistics.
+
+    Width, mode and parameters are afterwards as they were. Passes without weight gradients take
+    about two thirds of the time. ``mode="train"``: batch statistics, as DWQ attacks, with the
+    running ones left alone.
+    """
+    selected, was_training = net.bits, net.training
+    wanted = [weight for weight in net.parameters() if weight.requires_grad]
+    kept = {}
+    if mode == "train":
+        kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    net.train(mode == "train")
+    for weight in wanted:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in wanted:
+            weight.requires_grad_(True)
+        with torch.no_grad():
+            for name, buffer in net.named_buffers():
+                if name in kept:
+                    buffer.copy_(kept[name])
+        net.select(selected).train(was_training)

@@ -1,0 +1,95 @@
+"""GIR, gradient-inconsistent regularization: three readings of one sentence.
+
+The abstract of arXiv 2503.07058 says that controlled gradient perturbations are injected to disrupt
+the adversary's optimisation; formulas and defaults are this project's definition:
+
+- ``A`` (regularization): a penalty on how well the input gradients of two widths agree,
+  ``mean_i cos^2(g_b(x_i), g_b2(clip(x_i + sigma u_i)))`` with ``g_b = d CE(f_b(x), y) / dx``,
+  differentiated twice.
+- ``B``: noise on the training gradient, ``g + s_e |g| / sqrt(d) eps`` for each tensor of d entries,
+  ``s_e = sigma_0 (1 + e)^-0.55`` in epoch e (the decay of Neelakantan et al., arXiv 1511.06807).
+- ``C``: noise in the straight-through backward pass of every quantizer, ``g (1 + sigma eps)``.
+
+All act through the weights they leave behind; an engine has none of it. Any of them can hide
+gradients instead of removing weaknesses (arXiv 1802.00420): judge by attacks that need none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..models.quantnet import QuantNet
+from .options import bounded
+
+SMALLEST = 1e-8  # a gradient of smaller norm has no direction
+
+
+@dataclass(frozen=True)
+class GirOptions:
+    """- ``variant``: ``A``, ``B``, ``C`` or ``off``.
+    - A: ``weight`` at the end of a linear ramp over the first ``ramp`` of training; ``sigma`` of
+      the perturbation, in units of 0..1; ``images``: patched images of a batch it is taken on;
+      ``pair``: the second gradient at another width or the same; ``region``: cosine over the whole
+      image, or over the pixels of the patch.
+    - B: ``training_noise``, sigma_0. C: ``backward_noise``, sigma.
+    """
+
+    variant: Literal["A", "B", "C", "off"] = "A"
+    weight: float = bounded(0.5, 0.0, high=1e3)
+    sigma: float = bounded(8 / 255, 0.0, high=1.0)
+    ramp: float = bounded(0.1, 0.0, high=1.0)
+    images: int = bounded(32, 1, high=1 << 20)
+    pair: Literal["other_bit", "same_bit"] = "other_bit"
+    region: Literal["image", "patch"] = "image"
+    training_noise: float = bounded(0.01, 0.0, high=10.0)
+    backward_noise: float = bounded(0.1, 0.0, high=10.0)
+
+
+def inconsistency(
+    net: QuantNet, images: Tensor, *, labels: Tensor, bits: tuple[int, int], sigma: float,
+    region: Tensor | None = None,
+) -> tuple[Tensor, float]:  # fmt: skip
+    """GIR-A's penalty, 0-d with its graph to the weights, and the mean cosine it punishes.
+
+    ``images (N, 3, H, W) float32`` in 0..255; ``region (N, 1, H, W)``: pixels the cosine runs over.
+    Batch norm uses its running statistics. Images without a gradient are left out; with none left
+    both are 0.
+    """
+    selected, was_training = net.bits, net.training
+    net.eval()
+    noised = (images + 255.0 * sigma * torch.randn_like(images)).clamp(0.0, 255.0)
+    first = _input_gradient(net.select(bits[0]), images, labels=labels)
+    second = _input_gradient(net.select(bits[1]), noised, labels=labels)
+    net.select(selected).train(was_training)
+    if region is not None:
+        first, second = first * region, second * region
+    first, second = first.flatten(1), second.flatten(1)
+    norms = first.norm(dim=1) * second.norm(dim=1)
+    able = (first.detach().norm(dim=1) > SMALLEST) & (second.detach().norm(dim=1) > SMALLEST)
+    if not able.any():
+        return images.new_zeros(()), 0.0
+    cosine = (first * second).sum(dim=1)[able] / (norms[able] + 1e-12)
+    return cosine.square().mean(), float(cosine.detach().mean())
+
+
+def _input_gradient(net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor:
+    """Gradient of each image's own cross-entropy, ``(N, 3, H, W)``, with its graph."""
+    images = images.detach().requires_grad_(True)
+    loss = functional.cross_entropy(net(images), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
+    return gradient
+
+
+@torch.no_grad()
+def shake(net: nn.Module, *, sigma: float, epoch: int) -> None:
+    """GIR-B: noise on every gradient of ``net``, in place."""
+    share = sigma * (1 + epoch) ** -0.55
+    for weight in net.parameters():
+        if weight.grad is not None:
+            size = share * weight.grad.norm() / weight.numel() ** 0.5
+            weight.grad.add_(torch.randn_like(weight.grad) * size)
