@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from qadtr_edge import registry
 from qadtr_edge.data.dataset import Dataset
-from qadtr_edge.defences.plain import Plain, accuracy
-from qadtr_edge.errors import BadInput, UnknownName
+from qadtr_edge.defences import recipes
+from qadtr_edge.defences.dbwt import DbwtOptions, widths_at
+from qadtr_edge.defences.defence import Batch
+from qadtr_edge.defences.plain import accuracy
+from qadtr_edge.errors import BadInput
 from qadtr_edge.models.layers import PixelInput
 from qadtr_edge.models.prepare import prepare
 from qadtr_edge.models.quantnet import QuantNet
@@ -64,10 +67,12 @@ def fresh(widths: tuple[int, ...] = (32, 4, 2)) -> QuantNet:
 
 def fitted(folder: Path, options: TrainOptions = OPTIONS, net: QuantNet | None = None) -> QuantNet:
     net = net or fresh()
+    defence, _ = recipes.build("plain", seed=options.seed)
     train(
         net,
         data("train"),
         calibration=data("calibration"),
+        defence=defence,
         options=options,
         log=folder / "log.jsonl",
     )
@@ -162,43 +167,38 @@ def test_an_unwritable_log_is_refused_before_training(tmp_path: Path) -> None:
         fitted(tmp_path / "file")
 
 
-def test_an_unknown_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="Did you mean 'plain'"):
-        fitted(tmp_path, replace(OPTIONS, recipe="plane"))
-
-
 @pytest.mark.parametrize("name", registry.names("defence"))
-def test_a_recipe_gives_widths_it_has_and_a_loss_that_teaches(name: str) -> None:
-    net = fresh()
-    recipe = registry.resolve("defence", name)(seed=0)
-    toy = data("train")
+def test_a_defence_gives_a_loss_that_teaches(name: str) -> None:
+    net, toy = fresh(), data("train")
+    defence, _ = recipes.build(name)
+    labels = torch.from_numpy(toy.labels)
+    pixels = torch.from_numpy(toy.images).repeat(1, 1, 2, 2)  # room for a rotated patch
     for step in range(6):
-        width = recipe.width(net, step)
-        assert width in net.widths
-        net.select(width).zero_grad()
-        loss = recipe.loss(net, torch.from_numpy(toy.images), labels=torch.from_numpy(toy.labels))
-        loss.backward()
-        assert loss.dim() == 0
-        assert math.isfinite(loss.item())
+        net.zero_grad()
+        batch = Batch(pixels, labels, step, steps=6, epoch=step // 3)
+        made = defence.step(net, batch)
+        assert net.training
+        assert made.loss.dim() == 0
+        assert math.isfinite(made.loss.item())
+        assert all(math.isfinite(value) for value in made.told.values())
+        assert made.shown.shape == pixels.shape
+        made.loss.backward()
+        defence.perturb(net, batch)
         assert net.layer(net.steps[1]).weight.grad.abs().sum() > 0
 
 
 def test_every_width_has_one_turn_a_cycle_in_changing_order() -> None:
-    net = fresh((32, 8, 4, 2))
-    recipe = Plain(seed=5)
-    turns = [tuple(recipe.width(net, 4 * cycle + i) for i in range(4)) for cycle in range(50)]
+    def width(seed: int, step: int) -> int:
+        (found,) = widths_at(DbwtOptions(), (32, 8, 4, 2), seed=seed, step=step, steps=200, epoch=0)
+        return found
+
+    turns = [tuple(width(5, 4 * cycle + i) for i in range(4)) for cycle in range(50)]
     assert all(set(turn) == {32, 8, 4, 2} for turn in turns)
     assert len(set(turns)) > 10
     firsts = Counter(turn[0] for turn in turns)
     assert min(firsts.values()) >= 4
-    assert [Plain(seed=5).width(net, step) for step in (9, 3, 9)] == [
-        turns[2][1],
-        turns[0][3],
-        turns[2][1],
-    ]
-    assert [Plain(seed=6).width(net, step) for step in range(40)] != [
-        w for t in turns[:10] for w in t
-    ]
+    assert [width(5, step) for step in (9, 3, 9)] == [turns[2][1], turns[0][3], turns[2][1]]
+    assert [width(6, step) for step in range(40)] != [w for t in turns[:10] for w in t]
 
 
 def test_accuracy_is_a_share_and_leaves_the_mode_as_it_was() -> None:
