@@ -33,6 +33,10 @@ TABLES: dict[str, dict[str, str]] = {
         "lavan": "qadtr_edge.attacks.lavan:Lavan",
         "controls": "qadtr_edge.attacks.controls:controls",
     },
+    "search": {  # attacks that ask the engine itself: attacks.queries.Search
+        "sweep": "qadtr_edge.attacks.sweep:Sweep",
+        "patch_rs": "qadtr_edge.attacks.patch_rs:PatchRs",
+    },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",
         "plain-cycle": "qadtr_edge.defences.plain:PlainCycle",

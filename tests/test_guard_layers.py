@@ -12,14 +12,16 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"types", "errors", "registry", "streams", "files", "console"},
     {"quant", "patch", "metrics", "provenance", "runs", "kernels"},
     {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
-    {"train", "craft", "replay", "timing", "analysis", "report", "devices", "export"},
+    {"train", "craft", "search", "replay", "timing", "analysis", "report", "devices", "export"},
     {"cli", "edge", "__main__"},
 )
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
     "runs", "results", "engines", "data", "integer.graph", "integer.graph_file", "integer.judge",
-    "replay", "timing", "devices", "report", "edge", "cli", "export", "zoo",
+    "replay", "search", "timing", "devices", "report", "edge", "cli", "export", "zoo",
+    "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
+    "attacks.patch_moves",
 )  # fmt: skip
 
 HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "scipy", "PIL", "matplotlib"}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import console, replay
+from .. import console, registry, replay
 from ..engines import open_engine
 from ..errors import BadInput, EngineFailed
 from ..patch import bank
@@ -16,7 +16,7 @@ from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
 from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
 from ..types import FLOAT_BITS, Engine, Patch, Pixels, Result
-from . import attack_answer, attack_plan, options
+from . import attack_answer, attack_plan, attack_search, options
 from .attack_plan import Plan
 
 CRAFT_IMAGES = 1000
@@ -58,6 +58,22 @@ def attack(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most queries of patch_rs for an image.",
+            show_default=str(attack_search.QUERIES),
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="PX",
+            help="Pixels between the places of sweep. Default: an eighth of the image's side.",
+        ),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
     data: Annotated[
         str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
@@ -75,15 +91,17 @@ def attack(
     json: options.JsonFlag = False,
 ) -> None:
     """Measure how often a patch wins on the engines of a run."""
+    names, searches = _named(ATTACKS if attack is None else attack)
     if patch is not None:
-        _refuse_crafting({"--attack": attack, "--victim": victim, "--steps": steps})
+        crafting = None if searches and not names else attack
+        _refuse_crafting({"--attack": crafting, "--victim": victim, "--steps": steps})
+    attack_search.check(searches, queries=queries, stride=stride)
     attack = ATTACKS if attack is None else attack
     victim = VICTIM if victim is None else victim
-    names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
     attack_plan.victim(victim)
     attack_plan.patch_px(patch_size, image_px=LARGE_IMAGE_PX)
     policy(placement or "random", image_px=LARGE_IMAGE_PX)
-    if max_asr is not None and patch is None and not names:
+    if max_asr is not None and patch is None and not names + searches:
         raise _no_attack()
     opened = open_run(run, runs)
     store = Store(opened.results, opened.labels)
@@ -116,6 +134,9 @@ def attack(
         test=test,
         craft=craft,
         classes=classes,
+        searches=searches,
+        queries=queries,
+        stride=stride,
     )
     found: list[Result] = []
     for name, width in subjects:
@@ -126,13 +147,23 @@ def attack(
         "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,
-        "batch": batch, "threads": threads, "seed": seed,
+        "batch": batch, "threads": threads, "seed": seed, "queries": queries, "stride": stride,
     })  # fmt: skip
     if json:
         console.print_json(result.as_json())
     else:
         attack_answer.show(result, class_names=test.class_names)
     _enforce(result.worst_case_asr, max_asr)
+
+
+def _named(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The attacks that make a patch and the searches on the engine among the names of a text."""
+    known = registry.names("search")
+    chosen = [name for name in options.named("attack", text, also=known) if name != CONTROLS]
+    return (
+        tuple(name for name in chosen if name not in known),
+        tuple(name for name in chosen if name in known),
+    )
 
 
 def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
@@ -177,13 +208,16 @@ def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
         _counted(engine, plan.classes), replay.engine_digest(facts), plan.test, plan.batch
     )
     attacked = list(attack_plan.units(plan, facts.bits))
-    simulation = attack_plan.simulation(plan, facts.bits) if attacked else None
-    todo = [(unit, simulation) for unit in attacked]
-    todo += [(unit, None) for unit in attack_plan.control_units(plan, attacked)]
-    found: list[Result] = []
     console.say(
         f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
     )
+    asked = attack_search.Asked(subject, facts)
+    searched, matched = attack_search.units(plan, asked, beside=attacked)
+    attacks = [*attacked, *searched]
+    simulation = attack_plan.simulation(plan, facts.bits) if attacks else None
+    todo = [(unit, simulation) for unit in attacks]
+    todo += [(unit, None) for unit in (*attack_plan.control_units(plan, attacked), *matched)]
+    found: list[Result] = []
     label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
     with console.Progress(label, len(todo), unit="units") as progress:
         for unit, beside in todo:

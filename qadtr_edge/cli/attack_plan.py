@@ -45,6 +45,9 @@ class Plan:
     craft: Dataset
     classes: int
     """How many the model under attack knows; the data may name fewer."""
+    searches: tuple[str, ...] = ()
+    queries: int | None = None
+    stride: int | None = None
 
     def policy(self, default: str) -> Policy:
         """Where patches land: as the user said, else as the attack does. They must fit there."""
@@ -148,12 +151,16 @@ def simulation(plan: Plan, bits: int) -> replay.Subject | None:
 
 
 def control_units(plan: Plan, attacked: list[replay.Unit]) -> Iterator[replay.Unit]:
-    """The controls of each setting the attacks are replayed in, and each patch shuffled."""
+    """The controls of each setting the attacks are replayed in, and each patch shuffled.
+
+    Placed patches have no control here: they were searched for, and no control had as many tries.
+    """
+    attacked = [unit for unit in attacked if isinstance(unit.patch, Patch)]
     if not attacked:
         blank = Patch(
             np.zeros((3, *plan.patch_px), np.uint8), np.ones(plan.patch_px, bool), plan.target
         )
-        attacked = [replay.Unit(_NOTHING, blank, plan.policy("random"), plan.seed)]
+        attacked = [replay.Unit(NOTHING, blank, plan.policy("random"), plan.seed)]
     seen = set()
     for unit in attacked:
         assert isinstance(unit.patch, Patch)
@@ -162,15 +169,15 @@ def control_units(plan: Plan, attacked: list[replay.Unit]) -> Iterator[replay.Un
         made = controls.controls(unit.patch, pool=plan.craft, seed=plan.seed)
         for name, patch in made.items():
             if name == "shuffled":
-                if unit.attacked is _NOTHING:
+                if unit.attacked is NOTHING:
                     continue
             elif setting in seen:
                 continue
-            yield replay.Unit(replace(_NOTHING, name=name), patch, unit.policy, unit.seed)
+            yield replay.Unit(replace(NOTHING, name=name), patch, unit.policy, unit.seed)
         seen.add(setting)
 
 
-_NOTHING = replay.Attacked("", knowledge="none", victim="none", tier="T0", threat="T-A")
+NOTHING = replay.Attacked("", knowledge="none", victim="none", tier="T0", threat="T-A")
 
 
 @dataclass(frozen=True)

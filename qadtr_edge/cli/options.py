@@ -69,12 +69,12 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def named(kind: str, text: str) -> tuple[str, ...]:
-    """Registered names of ``kind`` from a comma-separated option; ``all`` means every one.
+def named(kind: str, text: str, *, also: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Registered names of ``kind``, or of ``also``, from a comma-separated option.
 
-    Raises ``UnknownName`` with the nearest known name.
+    ``all`` means every one. Raises ``UnknownName`` with the nearest known name.
     """
-    known = registry.names(kind)
+    known = (*registry.names(kind), *also)
     chosen = known if text == "all" else split(text)
     for name in chosen:
         if name not in known:

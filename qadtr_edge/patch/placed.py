@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,26 @@ def places_of(patches: PlacedPatches, ids: Labels) -> Placements:
     """The places of these images, in their order."""
     rows = rows_of(patches, ids)
     return Placements(**{name: getattr(patches.placements, name)[rows] for name in PLACE})
+
+
+def joined(parts: Sequence[PlacedPatches]) -> PlacedPatches:
+    """The patches of several sets of images as those of one set, of the first part's origin."""
+    first = parts[0]
+    queries = [part.queries for part in parts if part.queries is not None]
+    return replace(
+        first,
+        ids=np.concatenate([part.ids for part in parts]),
+        pixels=first.pixels
+        if first.pixels.ndim == 3
+        else np.concatenate([part.pixels for part in parts]),
+        placements=Placements(
+            **{
+                name: np.concatenate([getattr(part.placements, name) for part in parts])
+                for name in PLACE
+            }
+        ),
+        queries=np.concatenate(queries) if queries else None,
+    )
 
 
 def save(patches: PlacedPatches, path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Searching: a search and an engine give placed patches, kept under the digest of their recipe.
+
+What is already in the folder is read, not searched again. Since no image sways another's, a search
+is stored in parts as it goes; one that was interrupted goes on with the part it was in, and ends
+with the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from . import replay
+from .attacks.queries import Search, Told, require_eligible
+from .data.dataset import Dataset
+from .patch import bank, placed
+from .types import Json, Labels, PlacedPatches
+
+RECIPE = 1
+"""Grows when a search's code changes what it finds, so that older files are not taken for it."""
+
+PART = 512
+"""Images searched and stored together."""
+
+
+def search(
+    attack: Search, subject: replay.Subject, *, folder: Path, seed: int, told: Told
+) -> PlacedPatches:
+    """What ``attack`` finds on each image of ``subject``, from ``folder`` or searched now.
+
+    Counts depend neither on the batch size nor on the parts. Raises ``QadtrError`` when no image
+    can be won, or when the engine's answers leave nothing to search by.
+    """
+    data = subject.data
+    recipe: dict[str, Json] = {
+        "recipe": RECIPE,
+        "attack": attack.name,
+        "parameters": attack.parameters,
+        "search_seed": seed,
+        "engine": subject.digest,
+        "data": replay.data_digest(data),
+    }
+    key = bank.key(recipe)
+    path = folder / f"{key}.npz"
+    each = attack.budget((data.images.shape[2], data.images.shape[3]))
+    if path.is_file():
+        told(len(data) * each, "")
+        return placed.load(path)
+    require_eligible(subject.clean, data.labels, target=attack.target)
+    attack.require(subject.clean)
+    parts, files = [], []
+    for start in range(0, len(data), PART):
+        rows = np.arange(start, min(start + PART, len(data)))
+        files.append(folder / f"{key}-{start}.npz")
+        if files[-1].is_file():
+            told(len(rows) * each, "")
+            parts.append(placed.load(files[-1]))
+            continue
+        parts.append(
+            attack.search(
+                subject.model,
+                _part(data, rows),
+                clean=subject.clean[rows],
+                seed=seed,
+                batch=subject.batch,
+                told=told,
+            )
+        )
+        placed.save(parts[-1], files[-1])
+    tally = _sum([cast(dict[str, Json], part.origin["tally"]) for part in parts])
+    found = placed.joined(parts)
+    found = replace(found, origin={**found.origin, **recipe, "tally": tally})
+    placed.save(found, path)
+    for file in files:
+        file.unlink()
+    return found
+
+
+def tied_share(patches: PlacedPatches) -> float | None:
+    """Share of the proposals that scored what stood; ``None`` where nothing was proposed."""
+    tally = patches.origin.get("tally")
+    if not isinstance(tally, dict) or not isinstance(proposed := tally.get("proposed"), int):
+        return None
+    tied = tally.get("tied")
+    return tied / proposed if isinstance(tied, int) and proposed else None
+
+
+def _part(data: Dataset, rows: Labels) -> Dataset:
+    return replace(
+        data, images=data.images[rows], labels=data.labels[rows], ids=data.ids[rows], files=()
+    )
+
+
+def _sum(tallies: Sequence[dict[str, Json]]) -> dict[str, Json]:
+    """Counts, or tables of counts, added up by name."""
+    return {
+        name: np.sum([np.array(tally[name]) for tally in tallies], axis=0).tolist()
+        for name in tallies[0]
+    }
