@@ -1,0 +1,91 @@
+"""The transfer heuristic against measured transfer: does aligned mean that patches carry over?
+
+Cosine + Edge IoU + HOG cosine of two widths (TriQDef, arXiv 2508.12132) beside the success of
+patches crafted at one and replayed at the other, where the run's results hold any. Spearman's rank
+correlation over ordered pairs of widths; this project's definition of the comparison.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from .. import metrics
+from ..types import FLOAT_BITS, Json, Result
+from .intervals import number
+
+FEWEST = 3
+"""Pairs below which no rank correlation is given."""
+
+Widths = tuple[int, int]
+Setting = tuple[str, str, str, str, int, str]
+
+
+def crafted_at(victim: str) -> int | None:
+    """The width in the name of what a patch was crafted on (``twin-w4a4``, ``fp32``), or ``None``.
+
+    The integers and their simulation count as one.
+    """
+    found = re.fullmatch(r"(?:twin|simulation)-w(\d+)a\1", victim)
+    return int(found[1]) if found else FLOAT_BITS if victim == "fp32" else None
+
+
+def measured(rows: Iterable[Result]) -> tuple[Mapping[Widths, float], Setting | None]:
+    """Success of untargeted patches from one width at another, by (crafted at, replayed at).
+
+    Only rows of one setting (engine, attack, mask, places, seed, images) can be compared: the one
+    with most pairs is taken. Several patches of a pair are averaged.
+    """
+    settings: dict[Setting, dict[Widths, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        source = crafted_at(row.victim)
+        if source is None or source == row.bits or row.goal != "untargeted":
+            continue
+        setting = (
+            row.engine, row.attack, row.mask_digest, row.placement, row.seed, row.data_digest,
+        )  # fmt: skip
+        rate = metrics.rate(row.counts.fooled, row.counts.eligible)
+        settings[setting][source, row.bits].append(rate)
+    if not settings:
+        return {}, None
+    setting = max(settings, key=lambda each: len(settings[each]))
+    return {pair: float(np.mean(rates)) for pair, rates in settings[setting].items()}, setting
+
+
+def compared(heuristic: Mapping[Widths, float], rows: Iterable[Result]) -> dict[str, Json] | None:
+    """Heuristic and measured transfer of each ordered pair, and their rank correlation.
+
+    ``heuristic`` is by unordered pair, either way round. ``None`` when nothing was measured;
+    the correlation is ``None`` below three pairs, or when either side is constant.
+    """
+    transfer, setting = measured(rows)
+    both = {**heuristic, **{(b, a): value for (a, b), value in heuristic.items()}}
+    pairs = [pair for pair in transfer if pair in both]
+    if not pairs or setting is None:
+        return None
+    expected, won = ([side[pair] for pair in pairs] for side in (both, transfer))
+    correlation, p_value = float("nan"), float("nan")
+    if len(pairs) >= FEWEST and len(set(expected)) > 1 and len(set(won)) > 1:
+        from scipy.stats import spearmanr
+
+        found = spearmanr(expected, won)
+        correlation, p_value = float(found.statistic), float(found.pvalue)
+    return {
+        "engine": setting[0],
+        "attack": setting[1],
+        "placement": setting[3],
+        "pairs": [
+            {
+                "crafted_at": a,
+                "replayed_at": b,
+                "heuristic": number(both[a, b]),
+                "asr": number(transfer[a, b]),
+            }
+            for a, b in pairs
+        ],
+        "spearman": number(correlation),
+        "p": number(p_value),
+    }
