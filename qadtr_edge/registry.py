@@ -40,6 +40,10 @@ TABLES: dict[str, dict[str, str]] = {
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",
         "plain-cycle": "qadtr_edge.defences.plain:PlainCycle",
+        "pbat": "qadtr_edge.defences.pbat:Pbat",
+        "pbat-fp": "qadtr_edge.defences.pbat:PbatFp",
+        "dwq-pixel": "qadtr_edge.defences.dwq:DwqPixel",
+        "dwq-patch": "qadtr_edge.defences.dwq:DwqPatch",
         "qadtr": "qadtr_edge.defences.qadtr:Qadtr",
     },
     "model": {

@@ -20,7 +20,7 @@ from .dbwt import DbwtOptions, other_width, widths_at
 from .defence import Batch, Step
 from .distill import DistillOptions, taught
 from .gir import GirOptions
-from .mixed import mixed_loss
+from .mixed import mixed_loss, told_accuracy
 from .options import bounded
 
 
@@ -74,6 +74,7 @@ class Qadtr:
             logits = net.train().select(bits)(shown)
             loss = mixed_loss(logits, batch.labels, patched=patched)
             losses.append(loss + taught(net, options.distill, shown, bits=bits, logits=logits))
+            told |= told_accuracy(logits, batch.labels, patched=patched, bits=bits)
         net.backward_noise = 0.0
         total = torch.stack(losses).mean()
         if options.gir.variant == "A" and options.gir.weight:
