@@ -98,7 +98,7 @@ class PatchRs:
             alpha=0.4 if self.target is None else 0.1,
             shift_every=4 if self.target is None else 10,
         )
-        board = _Board(Ledger(model, batch=batch), data, patch_px=self.patch_px, attack=self)
+        board = _Board(Ledger(model, batch=batch), data, clean=clean, attack=self)
         open_ = np.arange(len(data))
         for run in range(self.restarts):
             name, later = f"{self.name}:{run}", self.queries - (run + 1) * plan.queries
@@ -137,13 +137,12 @@ class _Walk:
 class _Board:
     """Shows patches to the engine and keeps the best of each image, over all starts."""
 
-    def __init__(
-        self, ledger: Ledger, data: Dataset, *, patch_px: tuple[int, int], attack: PatchRs
-    ) -> None:
-        n = len(data)
+    def __init__(self, ledger: Ledger, data: Dataset, *, clean: Logits, attack: PatchRs) -> None:
+        n, patch_px = len(data), attack.patch_px
         self.ledger = ledger
         self.data = data
         self.attack = attack
+        self.able = metrics.eligible(metrics.predicted(clean), data.labels, target=attack.target)
         self.mask = np.ones(patch_px, np.bool_)
         self.pixels = np.zeros((n, 3, *patch_px), np.uint8)
         self.corners = np.zeros((n, 2), np.int64)
@@ -194,7 +193,7 @@ class _Board:
     @property
     def told(self) -> str:
         """A note for the progress line."""
-        return f"{self.won.mean():.0%} fooled"
+        return f"{self.won[self.able].mean() if self.able.any() else 0.0:.0%} fooled"
 
     def found(self, seed: int) -> PlacedPatches:
         """The best patch and place of each image."""

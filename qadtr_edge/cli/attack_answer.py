@@ -15,7 +15,10 @@ from ..results import Store
 from ..types import FLOAT_BITS, Json, Result
 
 GRADIENT_FREE = {"T4", "T5", "T6"}
-"""Tiers that search on the engine itself: the only evidence gradient masking cannot touch."""
+"""Tiers that search on the engine itself: the only evidence gradient masking cannot touch.
+
+A location sweep, T2, is not among them: it asks the engine, but for places of a patch that
+gradients made."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,11 @@ def _made_wrong(results: Sequence[Result], store: Store) -> float:
 
 def _verdict(results: Sequence[Result]) -> tuple[str, str]:
     """The verdict, and one sentence why. None of them says robust."""
-    if not {result.tier for result in results} & GRADIENT_FREE:
+    asked = {(row.engine, row.bits) for row in results if row.tier in GRADIENT_FREE}
+    if {(row.engine, row.bits) for row in results} - asked:
         return "incomplete", (
-            "no gradient-free attack ran on the engine, so these rates are lower bounds that "
-            "masked gradients could hide behind"
+            "no gradient-free attack made patches on every engine, so these rates are lower "
+            "bounds that masked gradients could hide behind"
         )
     return "measured", "a lower bound, as good as the best attack tried"
 
@@ -138,17 +142,33 @@ COLUMNS = (
 
 
 def show(found: Answer, *, class_names: Sequence[str]) -> None:
-    """The answer as a table and two lines on stdout."""
+    """The answer as a table and two lines on stdout.
+
+    The places stand in it when there are several kinds, the queries when a search ran.
+    """
     lines = [_line(row, class_names) for row in found.rows]
-    first = found.rows[0].result
+    first, columns = found.rows[0].result, list(COLUMNS)
+    if len({row.result.placement for row in found.rows}) > 1:
+        _add(columns, lines, "places", [row.result.placement for row in found.rows])
+    queries = [row.result.queries_median for row in found.rows]
+    if any(median is not None for median in queries):
+        _add(columns, lines, "queries", ["" if q is None else f"{q:g}" for q in queries])
     console.print_table(
-        COLUMNS,
+        columns,
         lines,
         title=f"{first.patch_size_px} px patch on {first.counts.n} images, seed {first.seed}",
     )
     for width in found.widths:
         console.answer(_sentence(width))
     console.answer(f"Verdict: {found.verdict}: {found.verdict_reason}.")
+
+
+def _add(columns: list[str], lines: list[list[str]], name: str, cells: list[str]) -> None:
+    """Puts a column before the success rates."""
+    at = columns.index("ASR [95 %]")
+    columns.insert(at, name)
+    for line, cell in zip(lines, cells, strict=True):
+        line.insert(at, cell)
 
 
 def _sentence(width: AtWidth) -> str:
