@@ -45,6 +45,7 @@ TABLES: dict[str, dict[str, str]] = {
         "dwq-pixel": "qadtr_edge.defences.dwq:DwqPixel",
         "dwq-patch": "qadtr_edge.defences.dwq:DwqPatch",
         "qadtr": "qadtr_edge.defences.qadtr:Qadtr",
+        "triqdef": "qadtr_edge.defences.triqdef:Triqdef",
     },
     "model": {
         "resnet8": "qadtr_edge.models.resnet:resnet8",

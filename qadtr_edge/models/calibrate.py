@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,17 @@ def _batches(images: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def calibrate(net: QuantNet, images: Tensor, *, method: str = "mse", seed: int = 0) -> None:
-    """Set every scale of every quantized width from ``images``, ``(N, 3, H, W) uint8``.
+def calibrate(
+    net: QuantNet,
+    images: Tensor,
+    *,
+    method: str = "mse",
+    seed: int = 0,
+    widths: Sequence[int] | None = None,
+) -> None:
+    """Set every scale of the quantized ``widths`` from ``images``, ``(N, 3, H, W) uint8``.
+
+    ``widths``: by default all that the network holds; other widths keep their scales.
 
     ``method``: ``minmax``, ``percentile`` or ``mse`` (``quant/ranges.py``), applied to the float
     network's activations. A scale shared by several tensors minimises the sum of their relative
@@ -34,6 +43,8 @@ def calibrate(net: QuantNet, images: Tensor, *, method: str = "mse", seed: int =
     net.eval()
     samples = _observe(net, images, seed=seed)
     for bits, points in net.plans.items():
+        if widths is not None and bits not in widths:
+            continue
         members: dict[str, list[tuple[Site, Tensor]]] = defaultdict(list)
         for name, site in points.sites.items():
             if site.fixed_scale is None:
