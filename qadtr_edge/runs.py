@@ -7,6 +7,7 @@ runs/2026-11-20-1/
   engines/ort-w8a8/                artefact, facts.json, verify.json
   patches/KEY.npz  KEY.png
   results.jsonl  labels/KEY.npz    one line per finished unit, and its predicted labels
+  analysis/NAME.json  NAME.svg     what `analyze` found
   bench.json  report.md
 """
 
@@ -77,6 +78,10 @@ class Run:
     @property
     def results(self) -> Path:
         return self.folder / "results.jsonl"
+
+    @property
+    def analysis(self) -> Path:
+        return self.folder / "analysis"
 
     @property
     def bench(self) -> Path:

@@ -32,7 +32,8 @@ class Traits:
 
     - ``gradients``: ``(N, 3, H, W) float32``, per unit of a pixel counted from 0 to 1.
     - ``alive``: ``(N,) bool``, whose norm is not below ``VANISHED``.
-    - ``edges``: ``(N, H, W) bool``; ``hog``: ``(N, cells, 9) float64``.
+    - ``edges``: ``(N, H-2, W-2) bool``; at the rim the repeated border would weaken every
+      derivative, which alone makes unrelated images look alike. ``hog``: ``(N, cells, 9) float64``.
     """
 
     gradients: Float32
@@ -49,7 +50,7 @@ def traits(gradients: Float32) -> Traits:
     return Traits(
         gradients,
         alive=norms >= VANISHED,
-        edges=edges(strength),
+        edges=edges(strength[:, 1:-1, 1:-1]),
         hog=hog(down, across, strength=strength),
     )
 

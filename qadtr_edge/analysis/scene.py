@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import metrics, replay
+from ..attacks.universal import only
 from ..attacks.victim import logits_of
 from ..craft import AtWidth
 from ..data.dataset import Dataset
@@ -104,13 +105,6 @@ def look(
     end = last if int(right.sum()) >= wanted else len(test)
     chosen = np.arange(end)
     return Scene(net, digest, tuple(widths), only(test, chosen), right[:end], seed)
-
-
-def only(data: Dataset, chosen: NDArray[np.generic]) -> Dataset:
-    """The images of ``data`` at the indices, or under the mask, ``chosen``."""
-    return replace(
-        data, images=data.images[chosen], labels=data.labels[chosen], ids=data.ids[chosen], files=()
-    )
 
 
 def simulation(scene: Scene, bits: int) -> Viewer:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from .. import console, metrics
 from ..attacks import controls
+from ..attacks.universal import only
 from ..data.dataset import Dataset
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..types import Json, Labels, Patch, PatchPerImage, Placements
 from . import patches
 from .finding import Finding, Table
 from .intervals import Estimate, estimate, number, percent, resampled_sums
-from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able, only
+from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

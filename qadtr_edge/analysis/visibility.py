@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import console, metrics
 from ..attacks import controls
+from ..attacks.universal import only
 from ..errors import BadInput
 from ..patch import bank
 from ..patch.fade import blend, contrast, resized
@@ -24,7 +25,7 @@ from ..types import Json, Patch
 from . import figure, patches
 from .finding import Finding, Table
 from .intervals import number
-from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able, only
+from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

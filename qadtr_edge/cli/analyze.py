@@ -106,7 +106,7 @@ def analyze(
             "models": {viewer.title: viewer.subject.digest for viewer in viewers},
         },
     }  # fmt: skip
-    folder = asked.run.folder / "analysis"
+    folder = asked.run.analysis
     document = finding.write(found, folder, name=analysis, head=head)
     record(asked.run, f"analyze {analysis}", options=dict(_options(head)),
            inputs=(asked.run.checkpoint,))  # fmt: skip
@@ -176,6 +176,9 @@ def _scene(asked: Asked, analysis: str) -> tuple[Scene, Chosen]:
     if analysis == "shift":
         net.select(FLOAT_BITS)
         widths = tuple(dict.fromkeys((FLOAT_BITS, *widths)))
+    if analysis != "gradients":
+        for bits in {width for _, width in _exported(asked, widths)}:
+            attack_plan.require_fresh(run, bits)
     source = attack_plan.source(run, asked.data)
     side = facts.image_px
     patch_px = attack_plan.patch_px(asked.patch_size, image_px=side)
@@ -223,8 +226,6 @@ def _viewers(asked: Asked, scene: Scene, analysis: str, *, stack: ExitStack) -> 
         names = [name for name, width in exported if width == bits]
         if analysis != "visibility" or not names:
             found.append(looked.simulation(scene, bits))
-        if names:
-            attack_plan.require_fresh(asked.run, bits)
         path = asked.run.graph(bits)
         if analysis == "shift" and names and path.is_file():
             found.append(looked.judge(scene, graph_file.load(path), bits=bits))
