@@ -101,6 +101,8 @@ class PatchRs:
         board = _Board(Ledger(model, batch=batch), data, clean=clean, attack=self)
         open_ = np.arange(len(data))
         for run in range(self.restarts):
+            if not len(open_):
+                break
             name, later = f"{self.name}:{run}", self.queries - (run + 1) * plan.queries
             walk = board.first(open_, start(plan, data.ids[open_], seed=seed, name=name))
             for it in range(1, plan.queries + 1):
