@@ -33,6 +33,10 @@ TABLES: dict[str, dict[str, str]] = {
         "lavan": "qadtr_edge.attacks.lavan:Lavan",
         "controls": "qadtr_edge.attacks.controls:controls",
     },
+    "per-image attack": {  # white-box, on the images that are scored: attacks.per_image.PerImage
+        "loap": "qadtr_edge.attacks.loap:Loap",
+        "pgd": "qadtr_edge.attacks.pgd:Pgd",
+    },
     "search": {  # attacks that ask the engine itself: attacks.queries.Search
         "sweep": "qadtr_edge.attacks.sweep:Sweep",
         "patch_rs": "qadtr_edge.attacks.patch_rs:PatchRs",

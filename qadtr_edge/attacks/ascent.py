@@ -1,9 +1,12 @@
 """Ascent of one patch for each image: what LOAP, PGD-patch and training on them share.
 
 LOAP is the location-optimized attack of Rao, Stutz and Schiele (arXiv 2005.02313), written from the
-paper: uniform noise at a uniform place; sign steps on the loss; after each step the patch may move.
-When it moves its contents move with it. Patches live in 0..1 here and are rounded to bytes where
-the victim sees them, with the gradient passing straight through.
+paper: uniform noise at a uniform place; sign steps on the loss; after each step the patch tries
+places beside its own and goes where the loss is larger than it was before the step. When it moves
+its contents move with it. (To ask for more than the step has made of it where it stands is no
+better: CIFAR-10 ResNet-20, 96 images, 10 steps, mean loss 7.9 against 8.1 with random directions,
+9.1 against 10.1 with all four.) Patches live in 0..1 here and are rounded to bytes where the victim
+sees them, with the gradient passing straight through.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ class Ascent:
     - ``patch_px``: rows and columns. ``steps``: sign steps; ``step_size``: in units of 0..1.
     - ``moves``: after a step, ``random`` tries one direction, ``full`` all four, by ``stride``
       pixels, and the patch goes where its loss is largest; ``none``: it stays.
-    - ``avoid_px``: side of the central square it must not touch, 0 for none.
+    - ``avoid_px``: side of the central square it must not touch, 0 for none. ``corner``: row and
+      column of the one place it starts at; without, all places are equally likely.
     - ``attempts``: starts, of which each image keeps the best.
     """
 
@@ -47,6 +51,7 @@ class Ascent:
     moves: Moves = "random"
     stride: int = 2
     avoid_px: int = 0
+    corner: tuple[int, int] | None = None
     attempts: int = 1
 
 
@@ -125,7 +130,8 @@ class _Walk:
     ) -> None:
         self.victim, self.images, self.gain, self.score, self.how = victim, images, gain, score, how
         image_px = (images.shape[2], images.shape[3])
-        self.places = upright.corners_of(image_px, how.patch_px, avoid_px=how.avoid_px)
+        places = upright.corners_of(image_px, how.patch_px, avoid_px=how.avoid_px)
+        self.places = places if how.corner is None else np.array([how.corner], np.int64)
         allowed = upright.allowed_at(image_px, how.patch_px, avoid_px=how.avoid_px)
         self.allowed = torch.from_numpy(allowed).to(images.device)
         self.best: Ascended | None = None

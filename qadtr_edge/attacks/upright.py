@@ -56,6 +56,8 @@ def allowed_at(
     image_px: tuple[int, int], patch_px: tuple[int, int], *, avoid_px: int
 ) -> NDArray[np.bool_]:
     """``(H - h + 1, W - w + 1) bool``: the corners that ``corners_of`` lists."""
+    if not avoid_px:
+        return np.ones([o - i + 1 for o, i in zip(image_px, patch_px, strict=True)], np.bool_)
     touches = []
     for outer, inner in zip(image_px, patch_px, strict=True):
         first = (outer - avoid_px + 1) // 2

@@ -25,7 +25,7 @@ CODE = [
 def test_every_name_stands_for_something_that_exists(kind: str, name: str) -> None:
     module, _, attribute = registry.path_of(kind, name).partition(":")
     assert find_spec(module), f"{module} does not exist"
-    if kind in {"attack", "defence", "model"}:
+    if kind in {"attack", "per-image attack", "defence", "model"}:
         pytest.importorskip("torch")
     assert hasattr(import_module(module), attribute)
 

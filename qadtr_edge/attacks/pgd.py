@@ -1,0 +1,110 @@
+"""PGD-patch: sign steps on each image's own patch, restarted, the largest margin kept.
+
+Projected gradient ascent (Madry et al., arXiv 1706.06083) on the pixels of a patch. Through the
+straight-through gradients of a quantized victim it is the upper bound that white-box knowledge
+gives; where a search without gradients beats it, gradients are masked. The losses are those of
+``ascent.py``; cross-entropy saturates, so its logits can be divided by a temperature first (Gupta
+and Ajanthan, AAAI 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..data.dataset import Dataset
+from ..errors import BadInput
+from ..patch.placement import check_fit, policy
+from ..types import Json, PlacedPatches
+from . import per_image
+from .ascent import Ascent, Loss, Moves
+from .victim import Told, Victim
+
+
+class Pgd:
+    """One patch for each image, at places drawn anew for each restart, of which the best is kept.
+
+    - ``placement``: ``plain``, any place; or one place, ``centre`` or ``fixed:TOP,LEFT``.
+    - ``moves``: as LOAP moves, or ``none``. ``temperature``: of the logits in the loss.
+    - ``kappa``: restarts on an image end when it is won by this margin in logits; ``None``: never.
+    """
+
+    name = "pgd"
+    needs_gradient = True
+    tier = "T3"
+    threat: Literal["T-C"] = "T-C"
+
+    def __init__(
+        self,
+        *,
+        patch_px: tuple[int, int] = (6, 6),
+        target: int | None = None,
+        placement: str = "plain",
+        steps: int = 100,
+        step_size: float = 0.05,
+        restarts: int = 10,
+        loss: Loss = "margin",
+        temperature: float = 1.0,
+        moves: Moves = "none",
+        stride: int = 2,
+        kappa: float | None = None,
+    ) -> None:
+        self.patch_px = patch_px
+        self.target = target
+        self.placement = placement
+        self.steps = steps
+        self.step_size = step_size
+        self.restarts = restarts
+        self.loss = loss
+        self.temperature = temperature
+        self.moves = moves
+        self.stride = stride
+        self.kappa = kappa
+
+    @property
+    def budget(self) -> int:
+        return self.steps * self.restarts
+
+    @property
+    def parameters(self) -> dict[str, Json]:
+        return {
+            "patch_px": list(self.patch_px),
+            "target": self.target,
+            "placement": self.placement,
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "restarts": self.restarts,
+            "loss": self.loss,
+            "temperature": self.temperature,
+            "moves": self.moves,
+            "stride": self.stride,
+            "kappa": self.kappa,
+        }
+
+    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> PlacedPatches:
+        """The patch of largest margin found on each image of ``data``.
+
+        Raises ``BadInput`` for a placement that rotates.
+        """
+        image_px = (data.images.shape[2], data.images.shape[3])
+        how = Ascent(
+            patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
+            stride=self.stride, attempts=self.restarts, corner=self._corner(image_px),
+        )  # fmt: skip
+        return per_image.search(
+            self, victim, data=data, how=how, loss=self.loss, temperature=self.temperature,
+            by_lead=True, enough=self.kappa, seed=seed, told=told,
+        )  # fmt: skip
+
+    def _corner(self, image_px: tuple[int, int]) -> tuple[int, int] | None:
+        """The one place of the placement, or ``None`` when any place will do."""
+        how = policy(self.placement, image_px=min(image_px))
+        check_fit(how, self.patch_px, image_px=image_px)
+        if how.degrees or how.scale != (1.0, 1.0):
+            raise BadInput(
+                f"{self.name} does not rotate its patches, as the placement {how.name} does.",
+                "Give --placement plain, centre or fixed:TOP,LEFT.",
+            )
+        if how.centred:
+            top, left = ((o - i) // 2 for o, i in zip(image_px, self.patch_px, strict=True))
+            return top, left
+        return how.corner
