@@ -1,0 +1,60 @@
+"""The searches of ``attack`` on onnxruntime, end to end: once with a crafted patch, once without
+torch on a patch that is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from source import blocking
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ort", "torch")]
+
+PLAIN = "from qadtr_edge.cli import main; main()"
+SMALL = (
+    "attack", "--bits", "8", "--images", "32", "--steps", "5", "--attack", "gap,sweep,patch_rs",
+    "--queries", "40", "--stride", "9", "--json",
+)  # fmt: skip
+
+
+def qadtr(folder: Path, *words: str, code: str = PLAIN) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("QADTR_RUNS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=folder, env=environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_engine_itself_is_searched(tmp_path: Path) -> None:
+    qadtr(tmp_path, "export", "--engine", "ort", "--bits", "8")
+    answer = json.loads(qadtr(tmp_path, *SMALL))
+    assert answer["verdict"] == "measured"
+    rows = {(row["attack"], row["placement"]): row for row in answer["results"]}
+    sweep, walk = rows["sweep", "sweep:9"], rows["patch_rs", "searched"]
+    assert sweep["fooled"] > 0
+    assert sweep["asr_excess"] is not None
+    assert walk["fooled"] > 0
+    assert 1 <= walk["queries_median"] <= 40
+    assert walk["sim_fooled"] == walk["fooled"]
+    assert (sweep["engine_only"], sweep["sim_only"]) == (0, 0)
+    assert answer["worst_case_asr"] >= max(sweep["asr"], walk["asr"])
+
+    results = next((tmp_path / "runs").glob("*/results.jsonl"))
+    before = results.read_bytes()
+    assert json.loads(qadtr(tmp_path, *SMALL)) == answer
+    assert results.read_bytes() == before
+
+    patch = next((tmp_path / "runs").glob("*/patches/*.png"))
+    words = ("attack", "--bits", "8", "--images", "16", "--attack", "sweep,patch_rs", "--patch",
+             str(patch), "--queries", "10", "--stride", "13", "--json")  # fmt: skip
+    answer = json.loads(qadtr(tmp_path, *words, code=blocking(["torch"]) + PLAIN))
+    assert {row["attack"] for row in answer["results"]} >= {"sweep", "patch_rs", "file"}
