@@ -33,8 +33,7 @@ def calibrate(
 ) -> None:
     """Set every scale of the quantized ``widths`` from ``images``, ``(N, 3, H, W) uint8``.
 
-    ``widths``: by default all that the network holds; other widths keep their scales.
-
+    ``widths``: by default all that the network holds; others keep their scales.
     ``method``: ``minmax``, ``percentile`` or ``mse`` (``quant/ranges.py``), applied to the float
     network's activations. A scale shared by several tensors minimises the sum of their relative
     squared errors (``mse``), or covers the widest of them.
