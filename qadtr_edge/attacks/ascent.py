@@ -149,7 +149,7 @@ class _Walk:
     def step(self, at: _At, number: int) -> _At:
         """One sign step, then the move."""
         shown = self._pasted(at.values, at.corners).requires_grad_(True)
-        logits = self.victim(shown)
+        logits = self.victim(shown).float()
         gains = self.gain(logits)
         (gradient,) = torch.autograd.grad(gains.sum(), shown)
         self._offer(at.values, at.corners, logits=logits.detach())
@@ -169,7 +169,7 @@ class _Walk:
     @torch.no_grad()
     def look(self, at: _At) -> Tensor:
         """The gain there, ``(N,)``, without a gradient."""
-        logits = self.victim(self._pasted(at.values, at.corners))
+        logits = self.victim(self._pasted(at.values, at.corners)).float()
         self._offer(at.values, at.corners, logits=logits)
         return self.gain(logits)
 

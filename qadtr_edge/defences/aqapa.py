@@ -22,16 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from .. import streams
-from ..attacks import eot
 from ..errors import BadInput
 from ..models.quantnet import QuantNet
-from ..patch.placement import check_fit, place, policy
+from ..patch.placement import check_fit, policy
 from ..types import FLOAT_BITS, Placements
 from .dbwt import other_width
 from .defence import attacking
+from .field import Field, gains_of
 from .options import bounded
 
 EMA = 0.1  # share of the newest attack gain in the running one
@@ -123,9 +122,20 @@ class Aqapa:
         pixels = images.float().contiguous(memory_format=torch.channels_last)
         gain: dict[int, float] = {}
         with attacking(victim):
-            field = _Field(self, victim, pixels, step=step)
-            places = field.worst(patches, which, labels=labels, targets=targets, bits=bits) \
-                if per_image else None  # fmt: skip
+            field = Field(
+                victim, pixels, side=options.patch_px, placement=options.placement,
+                seed=streams.key(self.seed, "a-qapa places", step),
+            )  # fmt: skip
+            seen_at = bits if bits in wins_at else wins_at[0]
+
+            def worst() -> Placements:
+                """The last places: of ``options.places`` the worst, where the patch is judged."""
+                tried = range(1 + options.steps, 1 + options.steps + options.places)
+                return field.worst(
+                    patches, which, draws=tried, labels=labels, targets=targets, bits=seen_at
+                )
+
+            places = worst() if per_image else None
             for ascent in range(options.steps):
                 at = places if places is not None else field.places(1 + ascent)
                 patches = patches.detach().requires_grad_(True)
@@ -148,9 +158,7 @@ class Aqapa:
                     entries = patches
             with torch.no_grad():
                 patches = patches.detach()
-                if places is None:
-                    places = field.worst(patches, which, labels=labels, targets=targets, bits=bits)
-                shown = field.paste(patches, which, places=places)
+                shown = field.paste(patches, which, places=worst() if places is None else places)
         if options.pool:
             self.pool[drawn] = entries.detach()
         return Patched(shown.detach(), gain)
@@ -160,20 +168,23 @@ class Aqapa:
         if self.pool is None or self.targets is None or self.gains is None:
             return {}
         found = {"pool": self.pool, "targets": self.targets, "gains": self.gains}
-        frozen = self._frozen.state_dict() if self._frozen is not None else {}
-        return {**found, **{f"frozen.{name}": value for name, value in frozen.items()}}
+        frozen = self._frozen.state_dict() if self._frozen is not None else self._frozen_state
+        found |= {f"frozen.{name}": value for name, value in frozen.items()}
+        return {name: value.clone() for name, value in found.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up what ``state`` gave."""
+        kept = {name: value.clone() for name, value in state.items()}
         self.pool, self.targets, self.gains = (
-            state.get(name) for name in ("pool", "targets", "gains")
+            kept.get(name) for name in ("pool", "targets", "gains")
         )
         prefix = "frozen."
         self._frozen_state = {
             name.removeprefix(prefix): value
-            for name, value in state.items()
+            for name, value in kept.items()
             if name.startswith(prefix)
         }
+        self._frozen = None
 
     def _begin(self, net: QuantNet, images: Tensor) -> None:
         """Makes the pool at the first call, and the frozen copy."""
@@ -248,67 +259,3 @@ class Aqapa:
         there = torch.from_numpy(drawn)[count > 0]
         old = self.gains[there, column]
         self.gains[there, column] = (1 - EMA) * old + EMA * mean[count > 0]
-
-
-class _Field:
-    """The images of one call, and the places on them."""
-
-    def __init__(self, owner: Aqapa, victim: QuantNet, pixels: Tensor, *, step: int) -> None:
-        side = owner.options.patch_px
-        self.options, self.victim, self.pixels = owner.options, victim, pixels
-        self.size = (pixels.shape[2], pixels.shape[3])
-        self.mask = np.ones((side, side), bool)
-        self.policy = policy(owner.options.placement, image_px=min(self.size))
-        self.seed = streams.key(owner.seed, "a-qapa places", step)
-
-    def places(self, draw: int) -> Placements:
-        """Set number ``draw`` of places, one on each image."""
-        ids = np.arange(len(self.pixels))
-        side = self.mask.shape[0]
-        return place(
-            self.policy, ids, seed=self.seed, patch_px=(side, side), image_px=self.size, draw=draw
-        )
-
-    def paste(self, patches: Tensor, which: NDArray[np.int64], *, places: Placements) -> Tensor:
-        shown = eot.paste(
-            self.pixels, 255.0 * patches, mask=self.mask, placements=places, which=which
-        )
-        return eot.to_bytes(shown)
-
-    @torch.no_grad()
-    def worst(
-        self,
-        patches: Tensor,
-        which: NDArray[np.int64],
-        *,
-        labels: Tensor,
-        targets: Tensor,
-        bits: int,
-    ) -> Placements:
-        """Of ``options.places`` places on each image, the one with the largest gain at ``bits``."""
-        first = 1 + self.options.steps
-        tried = [self.places(first + number) for number in range(self.options.places)]
-        if len(tried) == 1:
-            return tried[0]
-        won = []
-        for at in tried:
-            logits = self.victim.select(bits)(self.paste(patches, which, places=at))
-            won.append(gains_of(logits, labels, targets=targets))
-        best = torch.stack(won).argmax(0).cpu().numpy()
-        rows = np.arange(len(best))
-        columns = (
-            np.stack([getattr(at, name) for at in tried])[best, rows]
-            for name in ("top", "left", "degrees", "scale")
-        )
-        return Placements(*columns)
-
-
-def gains_of(logits: Tensor, labels: Tensor, *, targets: Tensor) -> Tensor:
-    """What an attack maximises on each image, ``(N,)``: CE, or minus the CE of its target.
-
-    ``targets (N,)``: a class, or -1 for untargeted.
-    """
-    is_targeted = targets >= 0
-    wanted = torch.where(is_targeted, targets, labels)
-    losses = functional.cross_entropy(logits, wanted, reduction="none")
-    return torch.where(is_targeted, -losses, losses)

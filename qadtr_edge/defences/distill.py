@@ -25,7 +25,7 @@ class DistillOptions:
 
 
 def taught(
-    net: QuantNet, options: DistillOptions, shown: Tensor, *, bits: int, logits: Tensor
+    net: QuantNet, options: DistillOptions, *, shown: Tensor, bits: int, logits: Tensor
 ) -> Tensor:
     """Cross-entropy of ``logits`` at ``bits`` against the next wider width's, weighted; 0-d.
 

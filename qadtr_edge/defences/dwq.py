@@ -83,7 +83,7 @@ class DwqPixel(Stateless):
                 shown = torch.cat([batch.images[:-attacked].float(), made])
             shown = shown.contiguous(memory_format=torch.channels_last)
             logits = net.train()(shown)
-            soft = taught(net, options.distill, shown, bits=bits, logits=logits)
+            soft = taught(net, options.distill, shown=shown, bits=bits, logits=logits)
             losses.append(mixed_loss(logits, labels, patched=attacked) + soft)
             told |= told_accuracy(logits, labels, patched=attacked, bits=bits, kind="perturbed")
         return Step(torch.stack(losses).mean(), shown, told)

@@ -69,11 +69,10 @@ def inconsistency(
     if region is not None:
         first, second = first * region, second * region
     first, second = first.flatten(1), second.flatten(1)
-    norms = first.norm(dim=1) * second.norm(dim=1)
     able = (first.detach().norm(dim=1) > SMALLEST) & (second.detach().norm(dim=1) > SMALLEST)
     if not able.any():
         return images.new_zeros(()), 0.0
-    cosine = (first * second).sum(dim=1)[able] / (norms[able] + 1e-12)
+    cosine = functional.cosine_similarity(first[able], second[able], dim=1, eps=SMALLEST)
     return cosine.square().mean(), float(cosine.detach().mean())
 
 

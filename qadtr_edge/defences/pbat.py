@@ -95,7 +95,7 @@ class Pbat(Stateless):
                 shown = torch.cat([batch.images[:-patched].float(), made])
             shown = shown.contiguous(memory_format=torch.channels_last)
             logits = net.train()(shown)
-            soft = taught(net, options.distill, shown, bits=bits, logits=logits)
+            soft = taught(net, options.distill, shown=shown, bits=bits, logits=logits)
             losses.append(mixed_loss(logits, labels, patched=patched) + soft)
             told |= told_accuracy(logits, labels, patched=patched, bits=bits)
         return Step(torch.stack(losses).mean(), shown, told)

@@ -48,7 +48,7 @@ class Plain(Stateless):
             epoch=batch.epoch,
         ):  # fmt: skip
             logits = net.train().select(bits)(batch.images)
-            soft = taught(net, self.options.distill, batch.images, bits=bits, logits=logits)
+            soft = taught(net, self.options.distill, shown=batch.images, bits=bits, logits=logits)
             losses.append(functional.cross_entropy(logits, batch.labels) + soft)
         return Step(torch.stack(losses).mean(), batch.images, {})
 

@@ -73,7 +73,9 @@ class Qadtr:
         for bits in widths:
             logits = net.train().select(bits)(shown)
             loss = mixed_loss(logits, batch.labels, patched=patched)
-            losses.append(loss + taught(net, options.distill, shown, bits=bits, logits=logits))
+            losses.append(
+                loss + taught(net, options.distill, shown=shown, bits=bits, logits=logits)
+            )
             told |= told_accuracy(logits, batch.labels, patched=patched, bits=bits)
         net.backward_noise = 0.0
         total = torch.stack(losses).mean()
