@@ -3,6 +3,8 @@
 runs/2026-11-20-1/
   manifest.json                    one entry per stage: options, git, versions, device, digests
   checkpoint.safetensors  log.jsonl
+  train_state.safetensors          of an unfinished training, from which it goes on
+  tensorboard/                     event files, when asked for
   graphs/w8a8.npz                  the integer graph
   engines/ort-w8a8/                artefact, facts.json, verify.json
   patches/KEY.npz  KEY.png
@@ -58,6 +60,14 @@ class Run:
     @property
     def log(self) -> Path:
         return self.folder / "log.jsonl"
+
+    @property
+    def train_state(self) -> Path:
+        return self.folder / "train_state.safetensors"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
 
     @property
     def graphs(self) -> Path:
@@ -123,9 +133,15 @@ def new_run(root: Path = DEFAULT_ROOT) -> Run:
 
 
 def newest_run(root: Path = DEFAULT_ROOT) -> Run | None:
-    """The newest run under ``root`` by date and number, or ``None``."""
-    found = sorted(_dated(root))
-    return Run(found[-1][2]) if found else None
+    """The newest run under ``root`` by date and number, or ``None``; none that is unfinished."""
+    found = [run for run in _by_age(root) if not run.train_state.exists()]
+    return found[-1] if found else None
+
+
+def newest_unfinished(root: Path = DEFAULT_ROOT) -> Run | None:
+    """The newest run under ``root`` whose training was interrupted, or ``None``."""
+    found = [run for run in _by_age(root) if run.train_state.exists()]
+    return found[-1] if found else None
 
 
 def open_run(path: Path | None = None, root: Path = DEFAULT_ROOT) -> Run:
@@ -169,16 +185,23 @@ def packaged_run(name: str, root: Path = DEFAULT_ROOT) -> Run:
 
 
 def record(
-    run: Run, stage: str, *, options: Mapping[str, object], inputs: tuple[Path, ...] = ()
+    run: Run,
+    stage: str,
+    *,
+    options: Mapping[str, object],
+    inputs: tuple[Path, ...] = (),
+    measured: Mapping[str, object] | None = None,
 ) -> None:
     """Writes one stage into the manifest: ``options`` as resolved, argv, and the provenance.
 
-    ``inputs`` are files whose digests are part of what was done. Running a stage again replaces
-    its entry.
+    ``inputs`` are files whose digests are part of what was done; ``measured`` is what it took.
+    Running a stage again replaces its entry.
     """
     manifest = read_manifest(run)
     stages = manifest.get("stages")
     entry = provenance.collect(options=options, inputs=inputs)
+    if measured is not None:
+        entry["measured"] = dict(measured)
     done = stages if isinstance(stages, dict) else {}
     write_json(run.manifest, {**manifest, "stages": {**done, stage: entry}})
 
@@ -198,6 +221,11 @@ def read_manifest(run: Run) -> dict[str, Json]:
             "Update qadtr-edge: pip install --upgrade qadtr-edge.",
         )
     return value
+
+
+def _by_age(root: Path) -> list[Run]:
+    """The runs under ``root``, oldest first."""
+    return [Run(folder) for *_, folder in sorted(_dated(root))]
 
 
 def _dated(root: Path) -> list[tuple[str, int, Path]]:

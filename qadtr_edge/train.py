@@ -2,41 +2,50 @@
 
 One network, several widths; the defence decides which of them a step runs at and what it is shown.
 The widths share weights; batch norm and scales are each width's own. SGD with momentum, one warm-up
-and a cosine to zero; weight decay on weights only. Every random draw is a function of (seed, step).
+and a cosine to zero; weight decay on weights only. Every random draw is a function of (seed, step):
+so it goes on where it was interrupted (``train_state.py``), and several processes draw alike
+(``train_group.py``).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from . import streams
-from .console import Progress
-from .data.augment import augment
 from .data.dataset import Dataset
-from .defences.defence import Batch, Defence
+from .defences.defence import Batch, Defence, Step
 from .defences.plain import FloatOnly, accuracy
-from .errors import BadInput
-from .files import explained
 from .models.calibrate import calibrate, reestimate_norms
 from .models.quantnet import QuantNet
-from .types import FLOAT_BITS
+from .train_checks import check_gradients, check_weights, rehearse
+from .train_feed import Feed
+from .train_group import Group, current
+from .train_identity import identity
+from .train_log import Journal
+from .train_state import Course, Spent, StateFile, give_momentum
+from .types import FLOAT_BITS, Json
 
-SHOWN_IMAGES = 4000
+SHOWN_IMAGES, SHOWN_BYTES = 4000, 64 << 20
 """How many of the last images batch norm is re-estimated on, as the network was shown them."""
+
+SAVE_EVERY_S = 300.0
+"""The state is written after each epoch, and this often within a longer one."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32."""
+    """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32.
+
+    ``batch``: images of a step, over all processes together.
+    """
 
     epochs: float = 10
     float_epochs: float = 0
@@ -57,7 +66,7 @@ class Phase:
 
     label: str
     kind: str
-    epochs: float
+    steps: int
     lr: float
     defence: Defence
 
@@ -70,89 +79,145 @@ def train(
     defence: Defence,
     options: TrainOptions,
     log: Path,
-) -> None:
+    state: Path | None = None,
+    command: Mapping[str, Json] | None = None,
+    tensorboard: Path | None = None,
+) -> tuple[Spent, ...]:
     """Train ``net`` in place on ``data`` (the ``train`` split); one line an epoch goes to ``log``.
 
     With ``float_epochs`` the float network is trained first (a fresh network needs it), then every
-    width is calibrated on ``calibration`` and trained together. Deterministic given options, data
-    and thread count. Raises ``BadInput`` when the loss stops being a number.
+    width is calibrated on ``calibration`` and trained together. Returns what each phase took.
+    Deterministic given options, data and thread count; on the CPU to the last bit.
+
+    ``state``: a file it writes, and goes on from when it is there; it stays until the caller has
+    saved the network. ``command`` is kept in it. ``tensorboard``: a folder for event files.
+
+    Raises ``BadInput`` when the loss, a gradient or a weight stops being a number (the state is
+    then one from before), and when the state is of another training.
     """
+    group = current(next(net.parameters()).device)
+    feed = Feed(data, batch=options.batch, crop_px=options.crop_px, seed=options.seed, group=group)
+    held = Feed(calibration, batch=1, crop_px=0, seed=0, group=Group(device=group.device))
+    phases = _phases(net, defence, options, per_epoch=feed.per_epoch)
+    same = identity(net, data, calibration=calibration, defence=defence, options=options)
+    keeper = StateFile(state, identity=same, command=command or {}, group=group)
     _to_channels_last(net)
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    held = torch.from_numpy(calibration.images)
-    held_labels = torch.from_numpy(calibration.labels)
-    size = min(options.batch, len(labels))
-    per_epoch = len(labels) // size
-    shown: deque[Tensor] = deque(maxlen=max(1, SHOWN_IMAGES // size))
-    with explained(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("")
-    is_started = False
-    for phase in _phases(net, defence, options):
-        if phase.kind == "quantized" and net.plans and not is_started:
-            _start_widths(net, held)
-            is_started = True
-        if not phase.epochs:
-            continue
-        steps = max(1, round(phase.epochs * per_epoch))
-        optimiser = _optimiser(net, options, lr=phase.lr)
-        begun_s, seen = time.monotonic(), 0
-        running: dict[str, list[float]] = defaultdict(list)
-        with Progress(f"train {defence.name} ({phase.label})", steps, unit="steps") as progress:
-            for step, (x, y) in enumerate(_batches(images, labels, data, options, phase.label)):
-                if step == steps:
-                    break
-                batch = Batch(x, y, step, steps, epoch=step // per_epoch, kind=phase.kind)
-                torch.manual_seed(streams.key(options.seed, "step", phase.label, step) >> 1)
-                for group in optimiser.param_groups:
-                    group["lr"] = _rate(step, steps, peak=phase.lr)
-                made = phase.defence.step(net, batch)
-                _check(made.loss, step=step, bits=net.bits)
-                optimiser.zero_grad(set_to_none=True)
-                made.loss.backward()
-                phase.defence.perturb(net, batch)
-                optimiser.step()
-                seen += len(y)
-                shown.append(made.shown.to(torch.uint8))
-                for name, value in {"loss": made.loss.item(), **made.told}.items():
-                    running[name].append(value)
-                progress.advance(note=f"loss {made.loss.item():.3f}")
-                if (step + 1) % per_epoch == 0 or step + 1 == steps:
-                    line: dict[str, object] = {"phase": phase.label, "step": step + 1}
-                    line |= {"images": seen, "seconds": round(time.monotonic() - begun_s, 1)}
-                    line |= {name: _mean(values) for name, values in running.items()}
-                    line["calibration_accuracy"] = _by_width(net, held, held_labels, phase.kind)
-                    _append(log, line)
-                    running.clear()
+    if phases[-1].steps:
+        rehearse(net, defence, images=feed.images, labels=feed.labels)
+    saved = keeper.restore(net, defence)
+    course, shown = saved.course, [] if saved.shown is None else [saved.shown]
+    journal = Journal(
+        log, lines=course.lines, step=course.steps, tensorboard=tensorboard,
+        is_silent=not group.is_first,
+    )  # fmt: skip
+    with closing(journal), group.shared_norms(net), _counting(net) as passes:
+        for number, phase in enumerate(phases):
+            if number < course.phase:
+                continue
+            course = course.entered(number, phase.label)
+            if phase.kind == "quantized" and net.plans and not course.step:
+                _start_widths(net, held.images)
+            group.follow_first(list(net.state_dict().values()))
+            optimiser = _optimiser(net, options, lr=phase.lr)
+            if course.step:
+                give_momentum(net, optimiser, saved.momentum)
+            to_come = sum(each.steps for each in phases[number:])
+            begun_s = time.monotonic()
+            with journal.bar(_title(phase, course, defence), phase.steps - course.step) as advance:
+                for step in range(course.step, phase.steps):
+                    batch = feed.batch(phase.label, step, steps=phase.steps, kind=phase.kind)
+                    passes.clear()
+                    made = _update(net, optimiser, batch, phase=phase, seed=options.seed)
+                    if to_come - step <= _shown_batches(feed):
+                        shown.append(group.rows_of_all(made.shown.to(torch.uint8)))
+                    begun_s, took_s = time.monotonic(), time.monotonic() - begun_s
+                    course = course.further(
+                        images=feed.size, passes=sum(passes) * group.size, seconds=took_s
+                    )
+                    journal.hear(made.told, images=feed.size, seconds=took_s)
+                    advance()
+                    ends_epoch = (step + 1) % feed.per_epoch == 0 or step + 1 == phase.steps
+                    if ends_epoch and group.is_first:
+                        journal.write(_line(net, phase, course, held=held), step=course.steps)
+                        course = replace(course, lines=journal.lines)
+                    if ends_epoch or keeper.is_due(SAVE_EVERY_S):
+                        check_weights(net, step=step)
+                        keeper.write(net, optimiser, defence, course=course, shown=shown)
     if net.plans:
-        reestimate_norms(net, torch.cat(list(shown)) if shown else images[:SHOWN_IMAGES])
+        reestimate_norms(net, torch.cat(shown) if shown else feed.images[:SHOWN_IMAGES])
+        group.follow_first(list(net.state_dict().values()))
     net.eval()
+    return course.spent
+
+
+def _update(
+    net: QuantNet, optimiser: torch.optim.Optimizer, batch: Batch, *, phase: Phase, seed: int
+) -> Step:
+    """One step: the defence's loss, its gradient averaged over the processes, the update.
+
+    ``told`` of what it returns holds the loss too, which is that of all processes.
+    """
+    group = current(batch.images.device)
+    for each in optimiser.param_groups:
+        each["lr"] = _rate(batch.step, phase.steps, peak=phase.lr)
+    _seed(seed, "step", phase.label, batch.step, *([group.rank] if group.rank else []))
+    made = phase.defence.step(net, batch)
+    optimiser.zero_grad(set_to_none=True)
+    made.loss.backward()
+    loss = group.average_gradients(net, made.loss)
+    check_gradients(net, loss, step=batch.step)
+    _seed(seed, "perturb", phase.label, batch.step)  # alike in every process
+    phase.defence.perturb(net, batch)
+    optimiser.step()
+    group.align(net, phase.defence)
+    return made._replace(told={"loss": loss.item(), **made.told})
 
 
 def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
     """Simulated accuracy on ``data`` at every width of ``net``, 0 to 1."""
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    device = next(net.parameters()).device
+    images, labels = (torch.from_numpy(each).to(device) for each in (data.images, data.labels))
     selected = net.bits
     found = {bits: accuracy(net.select(bits), images, labels=labels) for bits in net.widths}
     net.select(selected)
     return found
 
 
-def _phases(net: QuantNet, defence: Defence, options: TrainOptions) -> tuple[Phase, ...]:
+def _phases(
+    net: QuantNet, defence: Defence, options: TrainOptions, *, per_epoch: int
+) -> tuple[Phase, ...]:
     """Plain float epochs, the float part of the defence where it has one, the quantized rest.
 
     The quantized rate is a fifth of the float one when float epochs came first. Strict scales train
     with batch norm folded and frozen, where nothing renormalises a step that is too long: ResNet-20
     diverges at 0.02 and trains at 0.003, so a tenth of the others' rate.
     """
+
+    def steps(epochs: float) -> int:
+        return max(1, round(epochs * per_epoch)) if epochs else 0
+
     lr = options.lr / 5 if options.float_epochs else options.lr
     quantized_lr = lr / 10 if net.spec.scales == "strict" else lr
-    share = defence.float_share
+    share, epochs = defence.float_share, options.epochs
     return (
-        Phase("float", "float", options.float_epochs, options.lr, FloatOnly()),
-        Phase("defended float", "float", share * options.epochs, lr, defence),
-        Phase("quantized", "quantized", (1 - share) * options.epochs, quantized_lr, defence),
+        Phase("float", "float", steps(options.float_epochs), options.lr, FloatOnly()),
+        Phase("defended float", "float", steps(share * epochs), lr, defence),
+        Phase("quantized", "quantized", steps((1 - share) * epochs), quantized_lr, defence),
     )
+
+
+@contextmanager
+def _counting(net: QuantNet) -> Iterator[list[int]]:
+    """The number of images of each pass through the network, as they are made."""
+    counts: list[int] = []
+    assert net.pixel_input is not None
+    handle = net.pixel_input.register_forward_pre_hook(
+        lambda _, inputs: counts.append(len(inputs[0]))
+    )
+    try:
+        yield counts
+    finally:
+        handle.remove()
 
 
 def _to_channels_last(net: QuantNet) -> None:
@@ -193,41 +258,30 @@ def _rate(step: int, steps: int, *, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _batches(
-    images: Tensor, labels: Tensor, data: Dataset, options: TrainOptions, phase: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented batches, epoch after epoch, without end; from named streams."""
-    epoch = 0
-    size = min(options.batch, len(labels))
-    while True:
-        order = streams.generator(options.seed, "order", phase, epoch).permutation(len(labels))
-        crops = torch.Generator().manual_seed(streams.key(options.seed, "crop", phase, epoch) >> 1)
-        for start in range(0, len(order) - size + 1, size):
-            rows = torch.from_numpy(order[start : start + size])
-            batch = augment(images[rows], crops, flip=data.flip_allowed, crop_px=options.crop_px)
-            yield batch.contiguous(memory_format=torch.channels_last), labels[rows]
-        epoch += 1
+def _seed(seed: int, *names: str | int) -> None:
+    torch.manual_seed(streams.key(seed, *names) >> 1)
 
 
-def _check(loss: Tensor, *, step: int, bits: int) -> None:
-    if not torch.isfinite(loss):
-        raise BadInput(
-            f"The loss stopped being a number at step {step} (width {bits}).",
-            "Lower --lr, or start from a trained float model with --init.",
-        )
+def _shown_batches(feed: Feed) -> int:
+    """How many of the last batches batch norm is re-estimated on."""
+    image_bytes = feed.images[0].numel()
+    return max(1, min(SHOWN_IMAGES, SHOWN_BYTES // image_bytes) // feed.size)
 
 
-def _mean(values: list[float]) -> float:
-    return round(sum(values) / len(values), 5)
+def _title(phase: Phase, course: Course, defence: Defence) -> str:
+    after = f", from step {course.step}" if course.step else ""
+    return f"train {defence.name} ({phase.label}{after})"
 
 
-def _by_width(net: QuantNet, images: Tensor, labels: Tensor, kind: str) -> dict[str, float]:
-    widths = [FLOAT_BITS] if kind == "float" else net.widths
-    return {
-        str(bits): round(accuracy(net.select(bits), images, labels=labels), 4) for bits in widths
+def _line(net: QuantNet, phase: Phase, course: Course, *, held: Feed) -> dict[str, Json]:
+    """An epoch's line of the log: where it stands, and accuracy on the calibration images."""
+    spent = course.spent[-1]
+    widths = (FLOAT_BITS,) if phase.kind == "float" else net.widths
+    found = {
+        str(bits): round(accuracy(net.select(bits), held.images, labels=held.labels), 4)
+        for bits in widths
     }
-
-
-def _append(log: Path, line: dict[str, object]) -> None:
-    with explained(log), log.open("a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+    return {
+        "phase": phase.label, "step": course.step, "images": spent.images, "passes": spent.passes,
+        "seconds": round(spent.seconds, 1), "calibration_accuracy": dict(found),
+    }  # fmt: skip

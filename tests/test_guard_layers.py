@@ -12,9 +12,11 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"types", "errors", "registry", "streams", "files", "console"},
     {"quant", "patch", "metrics", "provenance", "runs", "kernels"},
     {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
-    {"train", "craft", "search", "replay", "timing", "analysis", "report", "devices", "export"},
+    {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
+     "train_state", "craft", "search", "replay", "timing", "analysis", "report", "devices",
+     "export"},
     {"cli", "edge", "__main__"},
-)
+)  # fmt: skip
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
