@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import streams
+from . import console, streams
 from .data.dataset import Dataset
 from .defences.defence import Batch, Defence, Step
 from .defences.plain import FloatOnly, accuracy
@@ -27,7 +27,7 @@ from .models.calibrate import calibrate, reestimate_norms
 from .models.quantnet import QuantNet
 from .train_checks import check_gradients, check_weights, rehearse
 from .train_feed import Feed
-from .train_group import Group, current
+from .train_group import current
 from .train_identity import identity
 from .train_log import Journal
 from .train_state import Course, Spent, StateFile, give_momentum
@@ -97,7 +97,7 @@ def train(
     """
     group = current(next(net.parameters()).device)
     feed = Feed(data, batch=options.batch, crop_px=options.crop_px, seed=options.seed, group=group)
-    held = Feed(calibration, batch=1, crop_px=0, seed=0, group=Group(device=group.device))
+    held, held_labels = _tensors(calibration, group.device)
     phases = _phases(net, defence, options, per_epoch=feed.per_epoch)
     same = identity(net, data, calibration=calibration, defence=defence, options=options)
     keeper = StateFile(state, identity=same, command=command or {}, group=group)
@@ -106,8 +106,10 @@ def train(
         rehearse(net, defence, images=feed.images, labels=feed.labels)
     saved = keeper.restore(net, defence)
     course, shown = saved.course, [] if saved.shown is None else [saved.shown]
+    if course.steps and group.is_first:
+        console.say(f"Going on where it was interrupted, after {course.steps} steps")
     journal = Journal(
-        log, lines=course.lines, step=course.steps, tensorboard=tensorboard,
+        log, lines=course.lines, told=course.told, step=course.steps, tensorboard=tensorboard,
         is_silent=not group.is_first,
     )  # fmt: skip
     with closing(journal), group.shared_norms(net), _counting(net) as passes:
@@ -116,11 +118,11 @@ def train(
                 continue
             course = course.entered(number, phase.label)
             if phase.kind == "quantized" and net.plans and not course.step:
-                _start_widths(net, held.images)
+                _start_widths(net, held)
             group.follow_first(list(net.state_dict().values()))
             optimiser = _optimiser(net, options, lr=phase.lr)
             if course.step:
-                give_momentum(net, optimiser, saved.momentum)
+                give_momentum(net, optimiser, momentum=saved.momentum)
             to_come = sum(each.steps for each in phases[number:])
             begun_s = time.monotonic()
             with journal.bar(_title(phase, course, defence), phase.steps - course.step) as advance:
@@ -138,11 +140,12 @@ def train(
                     advance()
                     ends_epoch = (step + 1) % feed.per_epoch == 0 or step + 1 == phase.steps
                     if ends_epoch and group.is_first:
-                        journal.write(_line(net, phase, course, held=held), step=course.steps)
-                        course = replace(course, lines=journal.lines)
+                        found = _by_width(net, held, labels=held_labels, kind=phase.kind)
+                        journal.write(_line(course, phase, accuracy=found), step=course.steps)
                     if ends_epoch or keeper.is_due(SAVE_EVERY_S):
                         check_weights(net, step=step)
-                        keeper.write(net, optimiser, defence, course=course, shown=shown)
+                        course = replace(course, lines=journal.lines, told=journal.told)
+                        keeper.write(net, optimiser, defence=defence, course=course, shown=shown)
     if net.plans:
         reestimate_norms(net, torch.cat(shown) if shown else feed.images[:SHOWN_IMAGES])
         group.follow_first(list(net.state_dict().values()))
@@ -175,8 +178,7 @@ def _update(
 
 def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
     """Simulated accuracy on ``data`` at every width of ``net``, 0 to 1."""
-    device = next(net.parameters()).device
-    images, labels = (torch.from_numpy(each).to(device) for each in (data.images, data.labels))
+    images, labels = _tensors(data, next(net.parameters()).device)
     selected = net.bits
     found = {bits: accuracy(net.select(bits), images, labels=labels) for bits in net.widths}
     net.select(selected)
@@ -273,15 +275,22 @@ def _title(phase: Phase, course: Course, defence: Defence) -> str:
     return f"train {defence.name} ({phase.label}{after})"
 
 
-def _line(net: QuantNet, phase: Phase, course: Course, *, held: Feed) -> dict[str, Json]:
-    """An epoch's line of the log: where it stands, and accuracy on the calibration images."""
+def _line(course: Course, phase: Phase, *, accuracy: dict[str, Json]) -> dict[str, Json]:
+    """An epoch's line of the log; the journal adds speed and means."""
     spent = course.spent[-1]
-    widths = (FLOAT_BITS,) if phase.kind == "float" else net.widths
-    found = {
-        str(bits): round(accuracy(net.select(bits), held.images, labels=held.labels), 4)
-        for bits in widths
-    }
     return {
         "phase": phase.label, "step": course.step, "images": spent.images, "passes": spent.passes,
-        "seconds": round(spent.seconds, 1), "calibration_accuracy": dict(found),
+        "seconds": round(spent.seconds, 1), "calibration_accuracy": accuracy,
     }  # fmt: skip
+
+
+def _by_width(net: QuantNet, images: Tensor, *, labels: Tensor, kind: str) -> dict[str, Json]:
+    widths = (FLOAT_BITS,) if kind == "float" else net.widths
+    return {
+        str(bits): round(accuracy(net.select(bits), images, labels=labels), 4) for bits in widths
+    }
+
+
+def _tensors(data: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and labels, on ``device``."""
+    return torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,19 +25,19 @@ _BY_WIDTH = re.compile(r"(\w+)_w(\d+)")
 class Journal:
     """Means since the last line. With ``is_silent`` (all processes but one) it writes nothing.
 
-    ``lines``: lines of an earlier, interrupted process to keep; what follows them is cut. ``step``:
-    how many steps, over all phases, they tell of.
+    ``lines``: lines of an earlier, interrupted process to keep; what follows them is cut. ``told``:
+    sum and count of what it heard since; ``step``: how many steps it made, over all phases.
     """
 
     def __init__(
-        self, log: Path, *, lines: int = 0, step: int = 0, tensorboard: Path | None = None,
-        is_silent: bool = False,
+        self, log: Path, *, lines: int = 0, told: Mapping[str, tuple[float, int]] | None = None,
+        step: int = 0, tensorboard: Path | None = None, is_silent: bool = False,
     ) -> None:  # fmt: skip
         self.lines = lines
+        self.told = {name: (total, count) for name, (total, count) in (told or {}).items()}
         self._log = log
         self._is_silent = is_silent
         self._images, self._seconds = 0, 0.0
-        self._told: dict[str, tuple[float, int]] = {}  # sum and count
         self._board: SummaryWriter | None = None
         if is_silent:
             return
@@ -59,13 +60,13 @@ class Journal:
         """The numbers of one step; not every step tells all of them."""
         self._images, self._seconds = self._images + images, self._seconds + seconds
         for name, value in told.items():
-            total, count = self._told.get(name, (0.0, 0))
-            self._told[name] = (total + value, count + 1)
+            total, count = self.told.get(name, (0.0, 0))
+            self.told[name] = (total + value, count + 1)
 
     @property
     def means(self) -> dict[str, float]:
         """Mean of each number over the steps since the last line that told it."""
-        return {name: round(total / count, 5) for name, (total, count) in self._told.items()}
+        return {name: round(total / count, 5) for name, (total, count) in self.told.items()}
 
     @property
     def images_per_s(self) -> float:
@@ -75,7 +76,7 @@ class Journal:
     def write(self, line: Mapping[str, Json], *, step: int) -> None:
         """One line of the log: ``line``, speed and means. ``step`` counts those of all phases."""
         full = {**line, "images_per_s": round(self.images_per_s, 1), **self.means}
-        self._told.clear()
+        self.told = {}
         self._images, self._seconds = 0, 0.0
         self.lines += 1
         if self._is_silent:
@@ -119,13 +120,18 @@ def _scalars(line: Mapping[str, Json]) -> list[tuple[str, float]]:
     return found
 
 
-def _writer(folder: Path, *, step: int) -> SummaryWriter:
-    """A TensorBoard event file in ``folder``. Raises ``MissingDependency`` without the package."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+def require_tensorboard() -> None:
+    """Raises ``MissingDependency`` where the package is not installed."""
+    if find_spec("tensorboard") is None:
         raise MissingDependency(
             "tensorboard", "tensorboard", purpose="Writing TensorBoard event files"
-        ) from error
+        )
+
+
+def _writer(folder: Path, *, step: int) -> SummaryWriter:
+    """Event files in ``folder``, those of an earlier process after ``step`` steps disowned."""
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     with explained(folder):
         return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -9,11 +9,12 @@ it goes when the checkpoint is there.
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -47,12 +48,13 @@ class Spent:
 class Course:
     """How far it has come: ``step`` steps of phase number ``phase``, and ``lines`` of the log.
 
-    ``spent``: of the phases begun, in order.
+    ``told``: sum and count of each number since the last line; ``spent``: of the phases begun.
     """
 
     phase: int = 0
     step: int = 0
     lines: int = 0
+    told: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     spent: tuple[Spent, ...] = ()
 
     def entered(self, phase: int, label: str) -> Course:
@@ -129,7 +131,7 @@ class StateFile:
         return found
 
     def write(
-        self, net: QuantNet, optimiser: torch.optim.Optimizer, defence: Defence, *,
+        self, net: QuantNet, optimiser: torch.optim.Optimizer, *, defence: Defence,
         course: Course, shown: Sequence[Tensor],
     ) -> None:  # fmt: skip
         """Write all of it, whole or not at all."""
@@ -153,7 +155,7 @@ class StateFile:
 
 
 def give_momentum(
-    net: QuantNet, optimiser: torch.optim.Optimizer, momentum: Mapping[str, Tensor]
+    net: QuantNet, optimiser: torch.optim.Optimizer, *, momentum: Mapping[str, Tensor]
 ) -> None:
     """Let ``optimiser`` go on with ``momentum``, by the name of each parameter of ``net``."""
     weights = dict(net.named_parameters())
@@ -235,3 +237,30 @@ def _damaged(path: Path, error: Exception) -> BadInput:
         f"{path} is no training state that can be read ({type(error).__name__}: {error}).",
         "Delete it and train again.",
     )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds ``folder`` against a second training, until the block or the process ends.
+
+    Raises ``BadInput`` when one runs there. Without file locks (Windows, some network disks) it
+    does nothing.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(
+                f"Another process is training in {folder}.", "Wait for it, or name another --run."
+            ) from error
+        except OSError:  # a disk that knows no locks
+            pass
+        yield
+    finally:
+        os.close(handle)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import console, registry
-from ..errors import BadInput, UnknownName
+from .. import console
+from ..errors import BadInput
 from ..files import explained
-from ..runs import Run, new_run
-from ..types import FLOAT_BITS, Json, QuantSpec
-from . import options
+from ..runs import Run, new_run, newest_unfinished, open_run
+from ..types import Json
+from . import options, train_job
+from .train_command import Command, spec_of
+
+__all__ = ["Model", "Scales", "answer_accuracies", "fresh", "spec_of", "train"]
 
 Model = Annotated[str, typer.Option(help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.")]
 Recipe = Annotated[
@@ -41,9 +44,21 @@ Init = Annotated[
 Scales = Annotated[
     str, typer.Option(help="tied (residual sums never round), strict (and powers of two), free.")
 ]
+RunPath = Annotated[
+    Path | None,
+    typer.Option("--run", help="Run folder, or a new one. What is unfinished there goes on."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the interrupted training of --run, or the newest, with its options.",
+    ),
+]
 
 
 def train(
+    context: typer.Context,
     *,
     recipe: Recipe = "plain",
     settings: Settings = None,
@@ -60,93 +75,67 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Peak rate; default 0.1, 0.02 with --init.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=2, help="Images a step, over all processes.")] = 128,
     scales: Scales = "tied",
     seed: options.Seed = 0,
     threads: options.Threads = 2,
-    run: options.RunPath = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files into the run too.")
+    ] = False,
+    resume: Resume = False,
+    run: RunPath = None,
     runs: options.RunsRoot = Path("runs"),
     data_root: options.DataRoot = None,
     as_json: options.JsonFlag = False,
 ) -> None:
-    """Train a network so that it classifies well at every width of --bits."""
-    widths = options.widths(bits or "32,8,4,2")
-    if Path(recipe).suffix not in (".yaml", ".yml"):
-        registry.path_of("defence", recipe)
-    registry.path_of("model", model)
-    spec = spec_of(scales)
-    if float_epochs is None:
-        float_epochs = 0 if init else epochs
-    if float_epochs and FLOAT_BITS not in widths:
-        raise BadInput(
-            f"Float epochs need the width {FLOAT_BITS}, which --bits {bits} leaves out.",
-            f"Give --bits {FLOAT_BITS},{bits}, or float weights: --init FILE --float-epochs 0.",
-        )
+    """Train a network so that it classifies well at every width of --bits.
+
+    An interrupted training goes on to the same weights: --resume. Several processes: torchrun
+    --nproc-per-node N -m qadtr_edge train …
+    """
+    command = Command(
+        recipe=recipe, settings=tuple(settings or ()), data=data, model=model, bits=bits or "",
+        init=str(init) if init else None, epochs=epochs, float_epochs=float_epochs, limit=limit,
+        lr=lr, batch=batch, scales=scales, seed=seed, threads=threads, device=device,
+        data_root=str(data_root) if data_root else None, tensorboard=tensorboard,
+    )  # fmt: skip
+    if resume:
+        run = _interrupted(run, runs)
+        from ..train_state import command_in
+
+        state = command_in(Run(run).train_state)
+        command = command.resumed(state, given=_given(context))
+    command.check()
 
     import torch
 
-    from ..data import load
-    from ..defences import recipes
-    from ..defences.options import as_json as options_json
-    from ..models import checkpoint
-    from ..models.prepare import prepare
-    from ..models.weights import load_weights, public_pixels
-    from ..runs import record
-    from ..train import TrainOptions, evaluate
-    from ..train import train as fit
+    from ..train_group import joined
+    from ..train_state import alone
 
-    torch.set_num_threads(threads)
-    defence, resolved_recipe = recipes.build(recipe, settings=settings or (), seed=seed)
-    images = load(data, "train", root=data_root, limit=limit)
-    held = load(data, "calibration", root=data_root)
-    classes = len(images.class_names)
-    size_px = images.images.shape[-1]
-    torch.manual_seed(seed)  # of the first weights
-    module = checkpoint.build_model(
-        model, classes=classes, pixel_input=public_pixels() if init else None
-    )
-    if init:
-        load_weights(module, init)
-    net = prepare(module, spec, widths=widths, classes=classes, image_px=size_px)
-    chosen = TrainOptions(
-        epochs=epochs if any(width != FLOAT_BITS for width in widths) else 0,
-        float_epochs=float_epochs,
-        batch=batch,
-        lr=lr if lr is not None else (0.02 if init else 0.1),
-        seed=seed,
-    )
-    with fresh(run, runs) as target:
-        console.say(
-            f"Training {model} on {len(images)} images of {images.name} into {target.folder}"
-        )
-        fit(
-            net, images, calibration=held, defence=defence, options=chosen, log=target.log
-        )  # fmt: skip
-        test = load(data, "test", root=data_root)
-        accuracies = evaluate(net, test)
-        resolved: dict[str, Json] = {
-            "recipe": defence.name, "recipe_options": options_json(resolved_recipe),
-            "data": data, "model": model, "bits": list(widths), "seed": seed,
-            "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": limit,
-            "lr": chosen.lr, "batch": batch, "scales": scales, "init": init.name if init else None,
-            "threads": threads,
-        }  # fmt: skip
-        trained = tuple(width for width in widths if width == FLOAT_BITS or chosen.epochs)
-        facts = checkpoint.CheckpointFacts(
-            model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
-            class_names=images.class_names, trained_widths=trained, made_by=resolved,
-        )  # fmt: skip
-        checkpoint.save(net, target.checkpoint, facts=facts)
-        record(target, "train", options=resolved, inputs=(target.checkpoint,))
-    answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))
+    torch.set_num_threads(command.threads)
+    with joined(command.device) as group:
+        job = train_job.prepared(command, group)
+        if not group.is_first:  # the first process writes for all
+            train_job.fit(job, Run(run or runs))
+            return
+        with fresh(run, runs) as target, alone(target.folder):
+            console.say(
+                f"Training {command.model} on {len(job.images)} images of {job.images.name} into "
+                f"{target.folder}"
+            )
+            spent = train_job.fit(job, target)
+            answer = train_job.keep(job, target, spent=spent)
+    answer_accuracies(target.folder, answer.accuracies, as_json=as_json, images=answer.images,
+                      more={"training": answer.measured})  # fmt: skip
 
 
 @contextmanager
 def fresh(folder: Path | None, root: Path) -> Iterator[Run]:
     """The run at ``folder``, or a new one under ``root``, into which a file can be written.
 
-    A folder made here goes again when the block leaves no checkpoint in it, so that a broken run
-    is never the newest. Raises ``BadInput`` where nothing can be written.
+    A folder made here goes again when the block leaves neither checkpoint nor training state in it,
+    so that a broken run is never the newest. Raises ``BadInput`` where nothing can be written.
     """
     is_older = folder is not None and folder.is_dir()
     run = Run(folder) if folder is not None else new_run(root)
@@ -156,26 +145,46 @@ def fresh(folder: Path | None, root: Path) -> Iterator[Run]:
             with tempfile.TemporaryFile(dir=run.folder) as probe:
                 probe.write(b"probe")
         yield run
+    except KeyboardInterrupt:
+        if run.train_state.exists():
+            console.say(f"It goes on with: qadtr-edge train --resume --run {run.folder}")
+        raise
     finally:
-        if not is_older and run.folder.is_dir() and not run.checkpoint.exists():
+        if not (is_older or run.checkpoint.exists() or run.train_state.exists()):
             shutil.rmtree(run.folder, ignore_errors=True)
 
 
-def spec_of(scales: str) -> QuantSpec:
-    """The ``QuantSpec`` of a scale profile; ``UnknownName`` for another word."""
-    match scales:
-        case "tied" | "strict" | "free":
-            return QuantSpec(scales=scales)
-    raise UnknownName("scale profile", scales, ("tied", "strict", "free"))
+def _interrupted(folder: Path | None, root: Path) -> Path:
+    """The folder of an unfinished training: ``folder``, or the newest under ``root``."""
+    run = open_run(folder, root) if folder is not None else newest_unfinished(root)
+    if run is None or not run.train_state.is_file():
+        where = folder or f"any run of {root}"
+        done = " It is finished." if run is not None and run.checkpoint.is_file() else ""
+        raise BadInput(
+            f"There is no interrupted training in {where}.{done}",
+            "Leave --resume out to train from the start.",
+        )
+    return run.folder
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options on the command line or in the environment, by the names of their parameters."""
+    found = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in found.items() if source and source.name != "DEFAULT"]
 
 
 def answer_accuracies(
-    folder: Path, accuracies: dict[int, float], *, as_json: bool, images: int
+    folder: Path,
+    accuracies: dict[int, float],
+    *,
+    as_json: bool,
+    images: int,
+    more: Mapping[str, Json] | None = None,
 ) -> None:
-    """Print the simulated accuracy of each width: a table, or one JSON document."""
+    """Print the simulated accuracy of each width: a table, or one JSON document with ``more``."""
     if as_json:
         listed = [{"bits": bits, "accuracy": value} for bits, value in accuracies.items()]
-        console.print_json({"run": str(folder), "n": images, "results": listed})
+        console.print_json({"run": str(folder), "n": images, "results": listed, **(more or {})})
         return
     rows = [(str(bits), f"{100 * value:.2f} %") for bits, value in accuracies.items()]
     console.print_table(

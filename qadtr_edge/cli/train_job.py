@@ -1,0 +1,127 @@
+"""The work behind ``train``: load, train, measure, keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..runs import Run, record
+from ..types import FLOAT_BITS, Json
+from .train_command import Command
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..defences.defence import Defence
+    from ..models.quantnet import QuantNet
+    from ..train import TrainOptions
+    from ..train_group import Group
+    from ..train_state import Spent
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that a training needs, loaded. ``resolved``: the options as the manifest holds them."""
+
+    command: Command
+    net: QuantNet
+    images: Dataset
+    held: Dataset
+    defence: Defence
+    options: TrainOptions
+    resolved: dict[str, Json]
+
+
+class Answer(NamedTuple):
+    """``accuracies`` on ``images`` test images by width; ``measured``: what the training took."""
+
+    accuracies: dict[int, float]
+    images: int
+    measured: dict[str, Json]
+
+
+def prepared(command: Command, group: Group) -> Job:
+    """Images, network and defence of ``command``, on the device of ``group``."""
+    import torch
+
+    from ..data import load
+    from ..defences import recipes
+    from ..defences.options import as_json as options_json
+    from ..models import checkpoint
+    from ..models.prepare import prepare
+    from ..models.weights import load_weights, public_pixels
+    from ..train import TrainOptions
+    from ..train_log import require_tensorboard
+
+    if command.tensorboard:
+        require_tensorboard()
+    init = Path(command.init) if command.init else None
+    defence, recipe = recipes.build(command.recipe, settings=command.settings, seed=command.seed)
+    images = load(command.data, "train", root=command.data_root, limit=command.limit)
+    held = load(command.data, "calibration", root=command.data_root)
+    classes, size_px = len(images.class_names), images.images.shape[-1]
+    torch.manual_seed(command.seed)  # of the first weights
+    module = checkpoint.build_model(
+        command.model, classes=classes, pixel_input=public_pixels() if init else None
+    )
+    if init:
+        load_weights(module, init)
+    net = prepare(module, command.spec, widths=command.widths, classes=classes, image_px=size_px)
+    chosen = TrainOptions(
+        epochs=command.quantized_epochs, float_epochs=command.first_epochs, batch=command.batch,
+        lr=command.peak_lr, seed=command.seed,
+    )  # fmt: skip
+    resolved: dict[str, Json] = {
+        "recipe": defence.name, "recipe_options": options_json(recipe), "data": command.data,
+        "model": command.model, "bits": list(command.widths), "seed": command.seed,
+        "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": command.limit,
+        "lr": chosen.lr, "batch": chosen.batch, "scales": command.scales,
+        "init": init.name if init else None, "threads": command.threads,
+        "device": group.device.type, "processes": group.size,
+    }  # fmt: skip
+    return Job(command, net.to(group.device), images, held, defence, chosen, resolved)
+
+
+def fit(job: Job, target: Run) -> tuple[Spent, ...]:
+    """Train, or go on with what is unfinished in ``target``."""
+    from ..train import train
+
+    return train(
+        job.net, job.images, calibration=job.held, defence=job.defence, options=job.options,
+        log=target.log, state=target.train_state, command=job.command.as_json(),
+        tensorboard=target.tensorboard if job.command.tensorboard else None,
+    )  # fmt: skip
+
+
+def keep(job: Job, target: Run, *, spent: tuple[Spent, ...]) -> Answer:
+    """Measure on the test images, write checkpoint and manifest; the state is then done with."""
+    from ..data import load
+    from ..models import checkpoint
+    from ..train import evaluate
+
+    net, command = job.net, job.command
+    test = load(command.data, "test", root=command.data_root)
+    accuracies = evaluate(net, test)
+    facts = checkpoint.CheckpointFacts(
+        model=command.model, data=command.data, classes=net.classes, image_px=net.image_px,
+        widths=net.widths, spec=net.spec, class_names=job.images.class_names,
+        trained_widths=tuple(b for b in net.widths if b == FLOAT_BITS or job.options.epochs),
+        made_by=job.resolved,
+    )  # fmt: skip
+    measured = _measured(spent)
+    checkpoint.save(net, target.checkpoint, facts=facts)
+    record(target, "train", options=job.resolved, inputs=(target.checkpoint,), measured=measured)
+    target.train_state.unlink(missing_ok=True)
+    return Answer(accuracies, len(test), measured)
+
+
+def _measured(spent: Sequence[Spent]) -> dict[str, Json]:
+    """What the phases took, one by one and together; those without a step are left out."""
+    taken = [each for each in spent if each.steps]
+    return {
+        "phases": [{**asdict(each), "seconds": round(each.seconds, 1)} for each in taken],
+        "images": sum(each.images for each in taken),
+        "passes": sum(each.passes for each in taken),
+        "seconds": round(sum(each.seconds for each in taken), 1),
+    }
