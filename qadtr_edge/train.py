@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ SAVE_EVERY_S = 300.0
 class TrainOptions:
     """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32.
 
-    ``batch``: images of a step, over all processes together.
+    ``batch``: images of a step, over all processes together. ``attack_precision``: of the passes
+    that make patches; what the network is shown and learns from is float32 in any case.
     """
 
     epochs: float = 10
@@ -54,6 +56,7 @@ class TrainOptions:
     weight_decay: float = 5e-4
     momentum: float = 0.9
     crop_px: int = 4
+    attack_precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
 
@@ -102,6 +105,7 @@ def train(
     same = identity(net, data, calibration=calibration, defence=defence, options=options)
     keeper = StateFile(state, identity=same, command=command or {}, group=group)
     _to_channels_last(net)
+    net.attack_precision = options.attack_precision
     if phases[-1].steps:
         rehearse(net, defence, images=feed.images, labels=feed.labels)
     saved = keeper.restore(net, defence)

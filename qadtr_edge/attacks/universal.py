@@ -7,6 +7,7 @@ that will be replayed: rounded, and pasted exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from ..patch.paste import paste
 from ..patch.placement import Policy, place
 from ..types import Patch, Pixels
 from .victim import Victim, logits_of
+
+Shape = Literal["rectangle", "circle"]
 
 HELD_OUT = 400
 SMALLEST = 8
@@ -104,9 +107,13 @@ class Best:
         return f"held-out success {self.score[0]:.0%}" if self.patch else ""
 
 
-def blank(patch_px: tuple[int, int], *, target: int | None) -> Patch:
-    """A black rectangular patch."""
-    return Patch(np.zeros((3, *patch_px), np.uint8), np.ones(patch_px, bool), target=target)
+def blank(patch_px: tuple[int, int], *, target: int | None, shape: Shape = "rectangle") -> Patch:
+    """A black patch: the whole rectangle, or the pixels whose centre lies in its ellipse."""
+    mask = np.ones(patch_px, bool)
+    if shape == "circle":
+        down, across = (2 * (np.arange(side) + 0.5) / side - 1 for side in patch_px)
+        mask = np.add.outer(down**2, across**2) <= 1
+    return Patch(np.zeros((3, *patch_px), np.uint8), mask, target=target)
 
 
 def noise(chance: np.random.Generator, patch_px: tuple[int, int]) -> Tensor:

@@ -44,6 +44,13 @@ Init = Annotated[
 Scales = Annotated[
     str, typer.Option(help="tied (residual sums never round), strict (and powers of two), free.")
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="float32|bfloat16",
+        help="Of the passes that make patches; bfloat16 is faster where the hardware has it.",
+    ),
+]
 RunPath = Annotated[
     Path | None,
     typer.Option("--run", help="Run folder, or a new one. What is unfinished there goes on."),
@@ -77,6 +84,7 @@ def train(
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Images a step, over all processes.")] = 128,
     scales: Scales = "tied",
+    attack_precision: Precision = "float32",
     seed: options.Seed = 0,
     threads: options.Threads = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -97,7 +105,8 @@ def train(
     command = Command(
         recipe=recipe, settings=tuple(settings or ()), data=data, model=model, bits=bits or "",
         init=str(init) if init else None, epochs=epochs, float_epochs=float_epochs, limit=limit,
-        lr=lr, batch=batch, scales=scales, seed=seed, threads=threads, device=device,
+        lr=lr, batch=batch, scales=scales, attack_precision=attack_precision, seed=seed,
+        threads=threads, device=device,
         data_root=str(data_root) if data_root else None, tensorboard=tensorboard,
     )  # fmt: skip
     if resume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import registry
 from ..errors import BadInput, UnknownName
@@ -29,6 +29,7 @@ class Command:
     lr: float | None
     batch: int
     scales: str
+    attack_precision: str
     seed: int
     threads: int
     device: str
@@ -52,6 +53,14 @@ class Command:
     @property
     def spec(self) -> QuantSpec:
         return spec_of(self.scales)
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """``attack_precision``; ``UnknownName`` for another word."""
+        match self.attack_precision:
+            case "float32" | "bfloat16":
+                return self.attack_precision
+        raise UnknownName("precision", self.attack_precision, ("float32", "bfloat16"))
 
     @property
     def quantized_epochs(self) -> float:
@@ -80,6 +89,7 @@ class Command:
             )
         registry.path_of("model", self.model)
         assert self.spec
+        assert self.precision
         if self.init and not Path(self.init).is_file():
             raise BadInput(
                 f"There is no weights file {self.init}.", "Check the path given to --init."

@@ -70,13 +70,14 @@ def prepared(command: Command, group: Group) -> Job:
     net = prepare(module, command.spec, widths=command.widths, classes=classes, image_px=size_px)
     chosen = TrainOptions(
         epochs=command.quantized_epochs, float_epochs=command.first_epochs, batch=command.batch,
-        lr=command.peak_lr, seed=command.seed,
+        lr=command.peak_lr, attack_precision=command.precision, seed=command.seed,
     )  # fmt: skip
     resolved: dict[str, Json] = {
         "recipe": defence.name, "recipe_options": options_json(recipe), "data": command.data,
         "model": command.model, "bits": list(command.widths), "seed": command.seed,
         "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": command.limit,
         "lr": chosen.lr, "batch": chosen.batch, "scales": command.scales,
+        "attack_precision": chosen.attack_precision,
         "init": init.name if init else None, "threads": command.threads,
         "device": group.device.type, "processes": group.size,
     }  # fmt: skip

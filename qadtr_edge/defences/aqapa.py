@@ -60,8 +60,8 @@ class AqapaOptions:
     entries: int = bounded(4, 1, high=4096)
     reset: float = bounded(0.01, 0.0, high=1.0)
     targeted: float = bounded(0.5, 0.0, high=1.0)
-    scope: Literal["universal", "per_image"] = "universal"
-    places: int = bounded(1, 1, high=256)
+    scope: Literal["universal", "per_image"] = "per_image"
+    places: int = bounded(4, 1, high=256)
     patch_px: int = bounded(6, 1, high=4096)
     placement: str = "random"
 

@@ -98,9 +98,9 @@ class Stateless:
 def attacking(net: QuantNet, mode: str = "eval") -> Iterator[None]:
     """Inside, gradients reach pixels alone, and batch norm uses its running statistics.
 
-    Width, mode and parameters are afterwards as they were. Passes without weight gradients take
-    about two thirds of the time. ``mode="train"``: batch statistics, as DWQ attacks, with the
-    running ones left alone.
+    Passes run in ``net.attack_precision``; without weight gradients they take about two thirds of
+    the time. Width, mode and parameters are afterwards as they were. ``mode="train"``: batch
+    statistics, as DWQ attacks, with the running ones left alone.
     """
     selected, was_training = net.bits, net.training
     wanted = [weight for weight in net.parameters() if weight.requires_grad]
@@ -110,8 +110,11 @@ def attacking(net: QuantNet, mode: str = "eval") -> Iterator[None]:
     net.train(mode == "train")
     for weight in wanted:
         weight.requires_grad_(False)
+    half = net.attack_precision == "bfloat16"
+    device = next(net.parameters()).device.type
     try:
-        yield
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
+            yield
     finally:
         for weight in wanted:
             weight.requires_grad_(True)

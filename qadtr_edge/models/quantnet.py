@@ -9,6 +9,7 @@ judge's and the engines' business.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ class QuantNet(nn.Module):
       ``widths``: the widths it holds, with 32 for float; ``bits``: the selected one.
     - ``classes``, ``image_px``: shape of output and input.
     - ``backward_noise``: of the gradients that come back through its quantizers, in training mode.
+    - ``attack_precision``: of the passes that training spends on making patches against it.
     - ``notes``: what a reader of a report must know about how it was made.
     """
 
@@ -54,6 +56,7 @@ class QuantNet(nn.Module):
         self.image_px = image_px
         self.notes: tuple[str, ...] = ()
         self.backward_noise = 0.0
+        self.attack_precision: Literal["float32", "bfloat16"] = "float32"
         self.steps: tuple[Step, ...] = trace(model)
         self.plans: dict[int, Plan] = {
             bits: plan(self.steps, spec, bits=bits) for bits in self.widths if bits != FLOAT_BITS

@@ -79,7 +79,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Sum of the elementwise product, 0-d; no copy where both share a dense memory layout."""
     if a.dim() == 4 and not a.is_contiguous() and a.stride() == b.stride():
         a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)
-    return torch.dot(a.reshape(-1), b.reshape(-1))
+    # In half precision the difference of two such sums would be noise.
+    return torch.dot(a.reshape(-1).float(), b.reshape(-1).float())
 
 
 def fake_quantize(value: Tensor, scale: Tensor, *, codes: CodeRange, noise: float = 0.0) -> Tensor:

@@ -1,0 +1,83 @@
+"""What the paper table trains and judges at each scale: plain data, so that scales never mix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trained network: a recipe and what is changed in it.
+
+    ``epochs``: those of the scale times this factor, which is how defences of unlike cost are given
+    like time. ``deep``: searched and swept at every width, and attacked from every surrogate.
+    """
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...] = ()
+    epochs: float = 1.0
+    deep: bool = True
+    bits: tuple[int, ...] | None = None
+
+
+MAIN = (
+    Entry("plain", "plain-cycle"),
+    Entry("pbat", "pbat"),
+    Entry("dwq-patch", "dwq-patch"),
+    Entry("dwq-pixel", "dwq-pixel"),
+    Entry("qadtr", "qadtr"),
+)
+ABLATIONS = (
+    Entry("qadtr -gir", "qadtr", ("gir.variant=off",), deep=False),
+    Entry("qadtr gir B", "qadtr", ("gir.variant=B",), deep=False),
+    Entry("qadtr gir C", "qadtr", ("gir.variant=C",), deep=False),
+    Entry("qadtr -a_qapa (frozen fp32)", "qadtr", ("a_qapa.bits=frozen",), deep=False),
+    Entry("qadtr a_qapa current", "qadtr", ("a_qapa.bits=current",), deep=False),
+    Entry("qadtr a_qapa uniform", "qadtr", ("a_qapa.bit_weights=uniform",), deep=False),
+    Entry("qadtr a_qapa no pool", "qadtr", ("a_qapa.pool=0",), deep=False),
+    Entry("qadtr -patches", "qadtr", ("patches=off",), deep=False),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """- ``limit``, ``epochs``: training images and passes over them; ``seeds``: of the training.
+    - ``widths``: trained and judged; ``sizes``: of square patches, the first one seen in training;
+      ``shapes``: unseen ones, ``HxW`` or ``circle:D``; ``patch_seeds``: patches of each kind.
+    - ``images``: test images, at least 1,000 for a claim; ``steps``: of 128 images, of a crafting.
+    - ``stride``, ``swept_px``: of the location sweep; ``queries``: of the engine search.
+    """
+
+    name: str
+    data: str
+    model: str
+    widths: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    limit: int | None
+    epochs: float
+    seeds: tuple[int, ...] = (0,)
+    sizes: tuple[int, ...] = (6, 8, 10)
+    shapes: tuple[str, ...] = ("4x12", "circle:8")
+    patch_seeds: int = 5
+    images: int = 1000
+    craft_images: int = 2000
+    steps: int = 94
+    stride: int = 2
+    swept_px: tuple[int, ...] = (6, 8, 10)
+    queries: int = 1000
+    float_epochs: float = 0
+
+
+SCALES = {
+    "smoke": Scale(
+        "smoke", "signs", "resnet8", (8, 2), (MAIN[0], MAIN[-1]), 512, 1, sizes=(6, 8),
+        shapes=("4x12",), patch_seeds=2, images=64, craft_images=200, steps=4, stride=8,
+        swept_px=(8,), queries=20, float_epochs=4,
+    ),
+    "cpu": Scale("cpu", "cifar10", "resnet20", (8, 4, 2), (*MAIN, *ABLATIONS), 10_000, 3),
+    "full": Scale(
+        "full", "cifar10", "resnet20", (32, 8, 5, 4, 2), (*MAIN, *ABLATIONS), None, 60,
+        seeds=(0, 1, 2), craft_images=10_000, steps=800, images=7_980, stride=1, queries=10_000,
+    ),
+}  # fmt: skip
