@@ -75,6 +75,8 @@ TABLES: dict[str, dict[str, str]] = {
 ENTRY_POINTS = {"engine": "qadtr_edge.engines", "attack": "qadtr_edge.attacks"}
 
 DEFAULT_MODEL = "plain-resnet8-signs"
+ZOO = "zoo:"
+"""What the name of a packaged model is typed with."""
 
 
 def names(kind: str) -> tuple[str, ...]:

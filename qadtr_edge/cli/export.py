@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..models.quantnet import QuantNet
 
 CHECKED_IMAGES = 32
-ZOO = "zoo:"
 
 Builder = Callable[..., EngineFacts]
 Compare = Callable[..., Parity]
@@ -109,10 +108,10 @@ def _opened(run: options.RunPath, runs: options.RunsRoot, model: str | None) -> 
         return open_run(run, runs)
     if run is not None:
         raise BadInput("--run and --model were both given.", "Give one of them.")
-    if not model.startswith(ZOO):
-        known = (ZOO + name for name in registry.names("packaged model"))
+    if not model.startswith(registry.ZOO):
+        known = (registry.ZOO + name for name in registry.names("packaged model"))
         raise UnknownName("packaged model", model, known)
-    return packaged_run(model.removeprefix(ZOO), runs)
+    return packaged_run(model.removeprefix(registry.ZOO), runs)
 
 
 def _loaded(run: Run) -> tuple[QuantNet, CheckpointFacts]:

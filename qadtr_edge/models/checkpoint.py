@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.resources import as_file, files
+from os import PathLike
 from pathlib import Path
 from typing import cast, get_args, get_type_hints
 
@@ -135,6 +137,19 @@ def load(path: Path) -> tuple[QuantNet, CheckpointFacts]:
         ) from error
     net.notes = facts.notes
     return net.eval(), facts
+
+
+def load_checkpoint(name: str | PathLike[str]) -> tuple[QuantNet, CheckpointFacts]:
+    """``load`` of a file, or of a packaged model typed as ``zoo:NAME``.
+
+    Raises ``UnknownName`` for a packaged model that is not there.
+    """
+    text = str(name)
+    if not text.startswith(registry.ZOO):
+        return load(Path(text))
+    file = registry.path_of("packaged model", text.removeprefix(registry.ZOO))
+    with as_file(files("qadtr_edge.zoo") / file) as path:
+        return load(path)
 
 
 def _check(facts: CheckpointFacts) -> None:
