@@ -170,32 +170,30 @@ PLACES = st.builds(
 
 @settings(max_examples=40)
 @given(at=PLACES, seed=st.integers(0, 99))
-def test_the_soft_paste_covers_exactly_the_pixels_of_the_exact_one(
-    at: Placements, seed: int
-) -> None:
+def test_the_soft_paste_shows_what_the_exact_one_shows(at: Placements, seed: int) -> None:
     chance = np.random.default_rng(seed)
-    images = np.full((2, 3, 14, 15), 300, np.float32)
+    images = chance.integers(0, 256, (2, 3, 14, 15), dtype=np.uint8)
     mask = chance.random((4, 6)) < 0.8
     mask[1, 2] = True
-    flat = np.full((3, 4, 6), 77, np.float32)
-    soft = eot.paste(torch.from_numpy(images), torch.from_numpy(flat), mask=mask, placements=at)
-    hard = paste(
-        np.zeros((2, 3, 14, 15), np.uint8), flat.astype(np.uint8), mask=mask, placements=at
-    )
-    assert np.array_equal(soft.numpy() != 300, hard == 77)
-    assert np.allclose(soft.numpy()[hard == 77], 77, rtol=1e-5)
-
-
-def test_unrotated_the_soft_paste_is_the_exact_one() -> None:
-    data = pictures(6, split="craft")
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 4), dtype=np.uint8)
-    mask = np.ones((5, 4), bool)
-    at = place(policy("plain", image_px=16), data.ids, seed=0, patch_px=(5, 4), image_px=(16, 16))
+    pixels = chance.integers(0, 256, (3, 4, 6), dtype=np.uint8)
     soft = eot.paste(
-        torch.from_numpy(data.images).float(), torch.from_numpy(pixels).float(), mask=mask,
+        torch.from_numpy(images).float(), torch.from_numpy(pixels).float(), mask=mask,
         placements=at,
     )  # fmt: skip
-    assert np.array_equal(soft.numpy(), paste(data.images, pixels, mask=mask, placements=at))
+    assert np.array_equal(soft.numpy(), paste(images, pixels, mask=mask, placements=at))
+
+
+def test_each_image_shows_the_patch_it_is_told_to() -> None:
+    data = pictures(5, split="craft")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 5, 4), dtype=np.uint8)
+    mask, which = np.ones((5, 4), bool), np.array([2, 0, 1, 1, 2])
+    at = place(policy("random", image_px=16), data.ids, seed=0, patch_px=(5, 4), image_px=(16, 16))
+    soft = eot.paste(
+        torch.from_numpy(data.images).float(), torch.from_numpy(pixels).float(), mask=mask,
+        placements=at, which=which,
+    )  # fmt: skip
+    exact = paste(data.images, pixels[which], mask=mask, placements=at)
+    assert np.array_equal(soft.numpy(), exact)
 
 
 def test_the_gradient_of_the_soft_paste_is_numerical() -> None:
@@ -218,6 +216,28 @@ def test_rounding_passes_the_gradient_straight_through() -> None:
     assert rounded.tolist() == [0.0, 255.0, 255.0, 0.0]
     assert values.grad is not None
     assert values.grad.tolist() == [1.0] * 4
+
+
+def test_a_round_patch_is_pasted_round(victim: nn.Module) -> None:
+    patch = made(victim, Gap, shape="circle", steps=2)
+    assert patch.mask.tolist() == [
+        [False, True, True, True, False],
+        [True] * 5, [True] * 5, [True] * 5,
+        [False, True, True, True, False],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin", "hinge"])
+@pytest.mark.parametrize("ascent", ["sign", "adam"])
+def test_every_loss_and_ascent_beats_where_it_started(
+    victim: nn.Module, loss: str, ascent: str
+) -> None:
+    start = made(victim, Gap, steps=1, learning_rate=1e-6, patch_px=(7, 7))
+    rate = 0.1 if ascent == "sign" else 0.05
+    found = made(
+        victim, Gap, steps=60, learning_rate=rate, patch_px=(7, 7), loss=loss, ascent=ascent
+    )
+    assert success(victim, found, "random") > success(victim, start, "random") + 0.1
 
 
 @pytest.mark.parametrize("name", sorted(registry.TABLES["attack"]))

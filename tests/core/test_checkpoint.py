@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nets
+import qadtr_edge
 from qadtr_edge.errors import BadInput, UnknownName
 from qadtr_edge.models import checkpoint
 from qadtr_edge.models.calibrate import calibrate, correct_bias
@@ -94,6 +95,14 @@ def test_nothing_but_the_file_is_left_in_the_folder(tmp_path: Path) -> None:
 
 def test_facts_are_read_without_the_weights(file: Path) -> None:
     assert checkpoint.read_facts(file).made_by == {"lr": 0.1, "init": None}
+
+
+def test_packaged_models_open_by_name() -> None:
+    net, facts = qadtr_edge.load_checkpoint("zoo:plain-resnet8-signs")
+    assert facts.model == "resnet8"
+    assert not net.training
+    with pytest.raises(UnknownName, match="plain-resnet8-signs"):
+        qadtr_edge.load_checkpoint("zoo:plain-resnet8-sign")
 
 
 def test_a_missing_file_is_answered_with_the_commands_that_make_one(tmp_path: Path) -> None:
