@@ -21,7 +21,9 @@ from qadtr_edge.defences.field import Field, gains_of
 from qadtr_edge.errors import BadInput
 from qadtr_edge.models.quantnet import QuantNet
 
-OPTIONS = AqapaOptions(pool=6, entries=3, patch_px=5, targeted=0.0, reset=0.0)
+OPTIONS = AqapaOptions(
+    pool=6, entries=3, patch_px=5, targeted=0.0, reset=0.0, scope="universal", places=1
+)  # fmt: skip
 IMAGES = nets.pixels(12)
 
 
