@@ -12,7 +12,7 @@ from paper_rows import Row
 from paper_scales import Scale
 
 SEARCHED = ("T2", "T4")
-BASELINES = ("pbat", "dwq-patch", "dwq-pixel")
+BASELINES = ("pbat", "pbat whole", "dwq-patch", "dwq-pixel")
 
 
 def page(scale: Scale, found: Iterable[Row]) -> str:

@@ -59,8 +59,8 @@ def rows(scale: Scale, root: Path) -> list[Row]:
 def _network(entry: Entry, run: Run, *, seed: int) -> Row:
     """What it cost, and its clean accuracy on the engine and in simulation at each width."""
     stages = cast(dict[str, dict[str, object]], read_manifest(run).get("stages", {}))
-    log = [json.loads(line) for line in run.log.read_text().splitlines()]
-    last = {line["phase"]: line for line in log}.values()
+    log = run.log.read_text().splitlines() if run.log.is_file() else []  # none: not trained here
+    last = {line["phase"]: line for line in map(json.loads, log)}.values()
     clean = {
         str(row.bits): {"right": row.counts.clean_correct, "n": row.counts.n}
         for row in Store(run.results, run.labels).rows()
@@ -70,7 +70,7 @@ def _network(entry: Entry, run: Run, *, seed: int) -> Row:
         "recipe": entry.recipe, "settings": list(entry.settings), "epochs_factor": entry.epochs,
         "seconds": sum(line["seconds"] for line in last),
         "images_seen": sum(line["images"] for line in last), "clean": clean,
-        "trained": stages.get("train", {}).get("git"), "last": list(last)[-1],
+        "trained": stages.get("train", {}).get("git"), "last": [*last][-1:],
     }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _row(
         "kind": "cell", "defence": entry.name, "seed": seed, **asdict(cell),
         "tier": members[0].tier, "threat": members[0].threat, "patches": len(members),
         "n": counts[0].n, "fooled": fooled, "eligible": eligible, "asr": fooled / eligible,
-        "low": low, "high": high, "best_patch": max(each), "each_patch": [round(r, 4) for r in each],
+        "low": low, "high": high, "each_patch": [round(rate, 4) for rate in each],
         "control_asr": control, "excess": None if control is None else fooled / eligible - control,
         "queries_median": members[0].queries_median,
     }  # fmt: skip

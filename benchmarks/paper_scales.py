@@ -10,7 +10,8 @@ class Entry:
     """One trained network: a recipe and what is changed in it.
 
     ``epochs``: those of the scale times this factor, which is how defences of unlike cost are given
-    like time. ``deep``: searched and swept at every width, and attacked from every surrogate.
+    like time. ``deep``: attacked from every surrogate and swept with its own patches too, and
+    the simulation shown the same; else only with those of the undefended networks.
     """
 
     name: str
@@ -21,23 +22,36 @@ class Entry:
     bits: tuple[int, ...] | None = None
 
 
+UNDEFENDED = Entry("undefended", "none", deep=False)
+"""The float network that transferred patches come from, and its post-training 8 bits."""
+
 MAIN = (
     Entry("plain", "plain-cycle"),
-    Entry("pbat", "pbat"),
-    Entry("dwq-patch", "dwq-patch"),
-    Entry("dwq-pixel", "dwq-pixel"),
     Entry("qadtr", "qadtr"),
+    Entry("pbat", "pbat", epochs=0.5),
+    Entry("qadtr -gir", "qadtr", ("gir.variant=off",)),
+    Entry("dwq-patch", "dwq-patch"),
+    Entry("dwq-pixel", "dwq-pixel", deep=False),
 )
+"""``pbat`` has half the epochs, which take as long as those of ``qadtr``."""
+
 ABLATIONS = (
-    Entry("qadtr -gir", "qadtr", ("gir.variant=off",), deep=False),
     Entry("qadtr gir B", "qadtr", ("gir.variant=B",), deep=False),
     Entry("qadtr gir C", "qadtr", ("gir.variant=C",), deep=False),
-    Entry("qadtr -a_qapa (frozen fp32)", "qadtr", ("a_qapa.bits=frozen",), deep=False),
-    Entry("qadtr a_qapa current", "qadtr", ("a_qapa.bits=current",), deep=False),
-    Entry("qadtr a_qapa uniform", "qadtr", ("a_qapa.bit_weights=uniform",), deep=False),
-    Entry("qadtr a_qapa no pool", "qadtr", ("a_qapa.pool=0",), deep=False),
     Entry("qadtr -patches", "qadtr", ("patches=off",), deep=False),
-)
+    Entry("qadtr -gir, frozen fp32", "qadtr", ("gir.variant=off", "a_qapa.bits=frozen"),
+          deep=False, bits=(32, 8, 4, 2)),
+    Entry("qadtr -gir, own width", "qadtr", ("gir.variant=off", "a_qapa.bits=current"), deep=False),
+    Entry("qadtr -gir, universal", "qadtr", ("gir.variant=off", "a_qapa.scope=universal"),
+          deep=False),
+    Entry("qadtr -gir, one place", "qadtr", ("gir.variant=off", "a_qapa.places=1"), deep=False),
+    Entry("qadtr -gir, no pool", "qadtr", ("gir.variant=off", "a_qapa.pool=0"), deep=False),
+    Entry("qadtr -gir, uniform", "qadtr", ("gir.variant=off", "a_qapa.bit_weights=uniform"),
+          deep=False),
+    Entry("qadtr -gir, random order", "qadtr", ("gir.variant=off", "dbwt.order=random"),
+          deep=False),
+    Entry("pbat whole", "pbat", deep=False),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,20 +78,22 @@ class Scale:
     craft_images: int = 2000
     steps: int = 94
     stride: int = 2
-    swept_px: tuple[int, ...] = (6, 8, 10)
-    queries: int = 1000
+    swept_px: tuple[int, ...] = (8, 10)
+    queries: int = 500
     float_epochs: float = 0
 
 
 SCALES = {
     "smoke": Scale(
-        "smoke", "signs", "resnet8", (8, 2), (MAIN[0], MAIN[-1]), 512, 1, sizes=(6, 8),
+        "smoke", "signs", "resnet8", (32, 8, 2), (UNDEFENDED, *MAIN[:3]), 512, 1, sizes=(6, 8),
         shapes=("4x12",), patch_seeds=2, images=64, craft_images=200, steps=4, stride=8,
         swept_px=(8,), queries=20, float_epochs=4,
     ),
-    "cpu": Scale("cpu", "cifar10", "resnet20", (8, 4, 2), (*MAIN, *ABLATIONS), 10_000, 3),
+    "cpu": Scale(
+        "cpu", "cifar10", "resnet20", (8, 4, 2), (UNDEFENDED, *MAIN, *ABLATIONS), 10_000, 3
+    ),
     "full": Scale(
-        "full", "cifar10", "resnet20", (32, 8, 5, 4, 2), (*MAIN, *ABLATIONS), None, 60,
+        "full", "cifar10", "resnet20", (32, 8, 5, 4, 2), (UNDEFENDED, *MAIN, *ABLATIONS), None, 60,
         seeds=(0, 1, 2), craft_images=10_000, steps=800, images=7_980, stride=1, queries=10_000,
     ),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="public float weights to start from")
     parser.add_argument("--root", type=Path, help="default: runs/paper-SCALE")
     parser.add_argument("--only", help="one network, by name; no table")
+    parser.add_argument("--train", action="store_true", help="with --only: train it, judge nothing")
     parser.add_argument("--table", action="store_true", help="only the table, from what is there")
     parser.add_argument("--jobs", type=int, default=2, help="networks trained and judged at once")
     parser.add_argument("--threads", type=int, default=1, help="threads of each")
@@ -49,7 +51,7 @@ def main() -> None:
             _do(entry, scale, root, seed=seed, options=options)
         return
     if not options.table:
-        _all(scale, root, options)
+        _all(scale, options)
     rows = paper_rows.rows(scale, root)
     path = records.append(
         "paper_table",
@@ -60,35 +62,27 @@ def main() -> None:
     console.say(f"Rows: {path}")
 
 
-def _all(scale: Scale, root: Path, options: argparse.Namespace) -> None:
+def _all(scale: Scale, options: argparse.Namespace) -> None:
     """Undefended networks first, since patches come from them; then the others side by side."""
-    import torch
-
-    torch.set_num_threads(options.threads)
-    _undefended(scale, root, options)
-    first, *others = scale.entries
-    _spawn([first], options)
-    for start in range(0, len(others), options.jobs):
-        _spawn(others[start : start + options.jobs], options)
+    first, second, *others = scale.entries
+    _alone(first, options)
+    _alone(second, options)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done in [pool.submit(_alone, entry, options) for entry in others]:
+            done.result()
 
 
-def _spawn(entries: list[Entry], options: argparse.Namespace) -> None:
-    """One process for each entry, until all are done."""
-    passed = [word for word in sys.argv[1:] if not word.startswith("--jobs")]
-    running = [
-        (entry, subprocess.Popen([sys.executable, __file__, *passed, "--only", entry.name]))
-        for entry in entries
-    ]
-    for entry, process in running:
-        if process.wait():
-            raise SystemExit(f"{entry.name} failed; run it alone: --only {entry.name!r}")
+def _alone(entry: Entry, options: argparse.Namespace) -> None:
+    """One network in a process of its own."""
+    words = ["--scale", options.scale, "--threads", str(options.threads), "--only", entry.name]
+    for name, path in (("--weights", options.weights), ("--root", options.root)):
+        words += [name, str(path)] if path else []
+    if subprocess.run([sys.executable, __file__, *words], check=False).returncode:
+        raise SystemExit(f"{entry.name} failed; run it alone: --only {entry.name!r}")
 
 
-def _undefended(scale: Scale, root: Path, options: argparse.Namespace) -> None:
-    """The float network that transferred patches come from."""
-    run = Run(root / "undefended")
-    if run.checkpoint.is_file():
-        return
+def _undefended(scale: Scale, run: Run, options: argparse.Namespace) -> None:
+    """The float network that transferred patches come from, made without its like in training."""
     if options.weights:
         _cli(["quantize", "--model", scale.model, "--weights", str(options.weights), "--data",
               scale.data, "--bits", "32,8", "--run", str(run.folder)])  # fmt: skip
@@ -104,10 +98,14 @@ def _do(entry: Entry, scale: Scale, root: Path, *, seed: int, options: argparse.
     table = paper_cells.Table.load(scale, root)
     run = table.run(entry.name if seed == scale.seeds[0] else f"{entry.name} seed {seed}")
     if not run.checkpoint.is_file():
-        _train(entry, scale, run, seed=seed, bits=entry.bits or scale.widths, options=options)
+        if entry.recipe == "none":
+            _undefended(scale, run, options)
+        else:
+            _train(entry, scale, run, seed=seed, bits=entry.bits or scale.widths, options=options)
     if not run.widths("ort"):
         _cli(["export", "--run", str(run.folder), "--engine", "ort"])
-    paper_cells.judge(table, entry, run)
+    if not options.train:
+        paper_cells.judge(table, entry, run)
 
 
 def _train(
@@ -118,6 +116,7 @@ def _train(
         "train", "--recipe", entry.recipe, "--data", scale.data, "--model", scale.model,
         "--bits", ",".join(map(str, bits)), "--epochs", str(scale.epochs * entry.epochs),
         "--seed", str(seed), "--run", str(run.folder), "--threads", str(options.threads),
+        "--attack-precision", "bfloat16",
     ]  # fmt: skip
     for setting in entry.settings:
         words += ["--set", setting]

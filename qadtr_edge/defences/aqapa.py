@@ -51,8 +51,8 @@ class AqapaOptions:
     - ``patch_px``: side, as seen in training; ``placement``: policy of the places.
     """
 
-    steps: int = bounded(5, 0, high=1000)
-    step_size: float = bounded(0.1, 0.0, high=1.0)
+    steps: int = bounded(2, 0, high=1000)
+    step_size: float = bounded(0.2, 0.0, high=1.0)
     bits: Literal["pair", "current", "all", "fp32", "frozen"] = "pair"
     bit_weights: Literal["adaptive", "uniform"] = "adaptive"
     temperature: float = bounded(1.0, 1e-3, high=1e3)
@@ -61,7 +61,7 @@ class AqapaOptions:
     reset: float = bounded(0.01, 0.0, high=1.0)
     targeted: float = bounded(0.5, 0.0, high=1.0)
     scope: Literal["universal", "per_image"] = "per_image"
-    places: int = bounded(4, 1, high=256)
+    places: int = bounded(12, 1, high=256)
     patch_px: int = bounded(6, 1, high=4096)
     placement: str = "random"
 
