@@ -85,7 +85,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(
-        "smoke", "signs", "resnet8", (32, 8, 2), (UNDEFENDED, *MAIN[:3]), 512, 1, sizes=(6, 8),
+        "smoke", "signs", "resnet8", (32, 8, 2), (UNDEFENDED, *MAIN[:3]), 2000, 1, sizes=(6, 8),
         shapes=("4x12",), patch_seeds=2, images=64, craft_images=200, steps=4, stride=8,
         swept_px=(8,), queries=20, float_epochs=4,
     ),

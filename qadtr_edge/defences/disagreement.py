@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..models.quantnet import QuantNet
 from .edges import agreement
+from .gir import input_gradient
 from .options import bounded
 
 FEATURE_CELLS, GRADIENT_CELLS = 4, 8  # a side
@@ -96,11 +96,3 @@ def gpdp(
         torch.stack(maps, dim=1), cells=GRADIENT_CELLS, dice=options.dice,
         orientation=options.orientation,
     )  # fmt: skip
-
-
-def input_gradient(net: torch.nn.Module, images: Tensor, *, labels: Tensor) -> Tensor:
-    """Gradient of each image's own cross-entropy, ``(N, 3, H, W)``, with its graph."""
-    images = images.detach().requires_grad_(True)
-    loss = functional.cross_entropy(net(images), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
-    return gradient

@@ -63,8 +63,8 @@ def inconsistency(
     selected, was_training = net.bits, net.training
     net.eval()
     noised = (images + 255.0 * sigma * torch.randn_like(images)).clamp(0.0, 255.0)
-    first = _input_gradient(net.select(bits[0]), images, labels=labels)
-    second = _input_gradient(net.select(bits[1]), noised, labels=labels)
+    first = input_gradient(net.select(bits[0]), images, labels=labels)
+    second = input_gradient(net.select(bits[1]), noised, labels=labels)
     net.select(selected).train(was_training)
     if region is not None:
         first, second = first * region, second * region
@@ -76,7 +76,7 @@ def inconsistency(
     return cosine.square().mean(), float(cosine.detach().mean())
 
 
-def _input_gradient(net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor:
+def input_gradient(net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor:
     """Gradient of each image's own cross-entropy, ``(N, 3, H, W)``, with its graph."""
     images = images.detach().requires_grad_(True)
     loss = functional.cross_entropy(net(images), labels, reduction="sum")

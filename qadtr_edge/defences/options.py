@@ -127,8 +127,8 @@ def _checked(value: object, hint: object, *, path: str) -> object:
     """``value`` as the annotation ``hint`` wants it; ``BadInput`` when it is something else."""
     if get_origin(hint) is Literal:
         words = get_args(hint)
-        if value is False and "off" in words:  # YAML reads a bare off as false
-            return "off"
+        if isinstance(value, bool):  # YAML reads a bare on or off as a truth value
+            value = "on" if value else "off"
         if value not in words:
             raise UnknownName(f"value of {path}", str(value), tuple(map(str, words)))
         return value

@@ -96,12 +96,14 @@ def test_a_value_has_no_members() -> None:
 
 def test_a_recipe_file_names_its_recipe_and_options(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("recipe: qadtr\ngir:\n  variant: off\na_qapa: {steps: 2}\n")
-    assert recipe_file(path) == ("qadtr", {"gir": {"variant": False}, "a_qapa": {"steps": 2}})
+    path.write_text("recipe: qadtr\ngir:\n  variant: off\npatches: on\na_qapa: {steps: 2}\n")
+    settings = {"gir": {"variant": False}, "patches": True, "a_qapa": {"steps": 2}}
+    assert recipe_file(path) == ("qadtr", settings)
     defence, options = build(str(path), settings=("a_qapa.steps=3",))
     assert defence.name == "qadtr"
     found = as_json(options)
     assert found["gir"]["variant"] == "off"  # YAML reads a bare off as false
+    assert found["patches"] == "on"
     assert found["a_qapa"]["steps"] == 3  # --set comes on top
 
 
