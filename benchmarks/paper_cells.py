@@ -1,8 +1,7 @@
 """One network of the paper table, judged: what is crafted on what, and shown to which engine.
 
-Patches stand unrotated at random places, which is where they are strongest (a 6 px patch of the
-float ResNet-20 fools 41 % there, and 29 % turned and scaled at random). Everything found is kept in
-the run's own folder, so a table that was interrupted goes on where it stopped.
+Patches stand unrotated at random places, where they are strongest. Everything found is kept in the
+run's own folder, so a table that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations

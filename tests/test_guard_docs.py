@@ -14,12 +14,13 @@ import pytest
 from source import ROOT
 
 SMOKE = {  # what makes a documented command small enough for a test
-    "attack": "--images 32 --steps 5",
+    "attack": "--images 16 --steps 5",
     "export": "--bits 8",
     "verify": "--images 16 --bits 8",
     "train": "--epochs 1 --limit 256 --bits 32,8",
     "quantize": "--limit 256",
     "bench": "--batch 1",
+    "analyze": "--images 16 --steps 5 --stride 13",
 }
 NOT_RUN_HERE = {"make", "pip", "git", "cd", "docker"}
 

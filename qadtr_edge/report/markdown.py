@@ -106,7 +106,7 @@ def _sentence(line: Line) -> str:
     assert row is not None
     counts = row.result.counts
     control = (
-        "; no control was run"
+        "; no control of as many tries was run"
         if row.control is None
         else f"; the strongest control of that size, {row.control.attack}, fools "
         f"{_percent(row.control_asr)}"
