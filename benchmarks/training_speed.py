@@ -41,7 +41,7 @@ from qadtr_edge.types import QuantSpec
 
 WIDTHS = (32, 8, 4, 2)
 PLAIN, PLAIN_8, BREVITAS = "plain-cycle", "plain, 8 bits", "Brevitas, 8 bits"
-CHEAP = ("a_qapa.steps=2", "a_qapa.bits=current", "gir.variant=off")
+CHEAP = ("a_qapa.places=4", "a_qapa.bits=current", "gir.variant=off")
 SUBJECTS: dict[str, tuple[str, tuple[str, ...], tuple[int, ...]]] = {
     PLAIN: ("plain-cycle", (), WIDTHS),
     PLAIN_8: ("plain", (), (8,)),
