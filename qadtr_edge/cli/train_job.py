@@ -110,14 +110,14 @@ def keep(job: Job, target: Run, *, spent: tuple[Spent, ...]) -> Answer:
         trained_widths=tuple(b for b in net.widths if b == FLOAT_BITS or job.options.epochs),
         made_by=job.resolved,
     )  # fmt: skip
-    measured = _measured(spent)
+    measured = measured_of(spent)
     checkpoint.save(net, target.checkpoint, facts=facts)
     record(target, "train", options=job.resolved, inputs=(target.checkpoint,), measured=measured)
     target.train_state.unlink(missing_ok=True)
     return Answer(accuracies, len(test), measured)
 
 
-def _measured(spent: Sequence[Spent]) -> dict[str, Json]:
+def measured_of(spent: Sequence[Spent]) -> dict[str, Json]:
     """What the phases took, one by one and together; those without a step are left out."""
     taken = [each for each in spent if each.steps]
     return {
