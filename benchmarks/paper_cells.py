@@ -177,7 +177,8 @@ def _units(
     for side in table.scale.swept_px if entry.deep else table.scale.swept_px[:1]:
         yield from _swept(table.scale, made, subject=subject, own=own, side=side)
     walk = PatchRs(patch_px=(table.scale.sizes[0],) * 2, queries=table.scale.queries)
-    yield _searched(walk, f"ort w{bits}", subject=subject, own=own), entry.deep
+    if entry.deep or bits == max(width for width in own.widths("ort") if width != FLOAT_BITS):
+        yield _searched(walk, f"ort w{bits}", subject=subject, own=own), entry.deep
 
 
 def _swept(

@@ -11,7 +11,8 @@ class Entry:
 
     ``epochs``: those of the scale times this factor, which is how defences of unlike cost are given
     like time. ``deep``: attacked from every surrogate and swept with its own patches too, and
-    the simulation shown the same; else only with those of the undefended networks.
+    the simulation shown the same; else only with those of the undefended networks, at one size in
+    the sweep and searched at the widest width alone.
     """
 
     name: str
@@ -29,8 +30,8 @@ MAIN = (
     Entry("plain", "plain-cycle"),
     Entry("qadtr", "qadtr"),
     Entry("pbat", "pbat", epochs=0.5),
-    Entry("qadtr -gir", "qadtr", ("gir.variant=off",)),
-    Entry("dwq-patch", "dwq-patch"),
+    Entry("qadtr -gir", "qadtr", ("gir.variant=off",), deep=False),
+    Entry("dwq-patch", "dwq-patch", deep=False),
     Entry("dwq-pixel", "dwq-pixel", deep=False),
 )
 """``pbat`` has half the epochs, which take as long as those of ``qadtr``."""
