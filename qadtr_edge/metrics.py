@@ -8,6 +8,7 @@ project's. Arrays are ``(N,)`` unless said otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +117,26 @@ def union(won: NDArray[np.bool_]) -> Flags:
     """Images fooled by at least one attack, from ``(A, N)``: the per-image worst case."""
     anywhere: Flags = np.logical_or.reduce(won, axis=0)
     return anywhere
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Attack success where an engine is drawn anew for each image, and on the worst of them."""
+
+    rate: float
+    worst: float
+
+
+def drawn(fooled: Sequence[int], eligible: Sequence[int]) -> Drawn:
+    """Random precision at inference over engines, from the counts of each, in the same order.
+
+    ``rate``: all fooled over all eligible, the expectation for patches that do not depend on the
+    draw; ``worst``: the largest rate of a single engine, which an attacker who knows the draw
+    gets. Raises ``ValueError`` when there is nothing to count.
+    """
+    whole = rate(sum(fooled), sum(eligible))
+    counts = zip(fooled, eligible, strict=True)
+    return Drawn(whole, worst=max(rate(won, able) for won, able in counts if able))
 
 
 def paired(first: Flags, second: Flags) -> Paired:

@@ -160,3 +160,15 @@ def test_a_rate_of_nothing_is_an_error_and_excess_may_be_negative() -> None:
         with pytest.raises(ValueError, match="nothing"):
             call(0, 0)
     assert metrics.excess(0.1, 0.25) == pytest.approx(-0.15)
+
+
+def test_a_drawn_engine_weighs_the_images_each_can_lose() -> None:
+    found = metrics.drawn([10, 3, 0], [40, 4, 0])
+    assert found.rate == 13 / 44
+    assert found.worst == 3 / 4
+    with pytest.raises(ValueError, match="a rate of nothing"):
+        metrics.drawn([], [])
+    with pytest.raises(ValueError, match="a rate of nothing"):
+        metrics.drawn([0], [0])
+    with pytest.raises(ValueError, match="zip"):
+        metrics.drawn([1], [2, 3])
