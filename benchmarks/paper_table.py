@@ -5,8 +5,9 @@ real integer engine.
 
 Trains every network of the scale with the command line a user has, exports it, crafts patches on
 the undefended networks and on the network itself, shows them to onnxruntime's engine and to the
-simulation, sweeps the strongest over all places, searches on the engine, and prints the table and
-the claims. ``--weights``: public float weights to start from; without them networks start fresh.
+simulation, sweeps one over the places, searches on the engine, and prints the table and the claims
+(``results/paper_table_SCALE.md``). ``--weights``: public float weights to start from; without them
+networks start fresh.
 
 Everything is kept under ``--root``; run again, it goes on where it stopped. ``--only NAME`` does
 one network and no table (two of these can run side by side), ``--table`` only the table. A scale is
@@ -58,7 +59,9 @@ def main() -> None:
         options={"scale": asdict(scale), "weights": _name(options.weights)},
         rows=rows,
     )
-    print(paper_claims.page(scale, rows))
+    page = paper_claims.page(scale, rows)
+    (records.RESULTS / f"paper_table_{scale.name}.md").write_text(page + "\n")
+    print(page)
     console.say(f"Rows: {path}")
 
 
