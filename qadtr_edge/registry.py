@@ -69,6 +69,10 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "packaged model": {  # files of qadtr_edge/zoo, typed as zoo:NAME
         "plain-resnet8-signs": "plain-resnet8-signs.safetensors",
+        "plain-resnet20": "plain-resnet20.safetensors",
+        "pbat-resnet20": "pbat-resnet20.safetensors",
+        "dwq-resnet20": "dwq-resnet20.safetensors",
+        "qadtr-resnet20": "qadtr-resnet20.safetensors",
     },
 }
 

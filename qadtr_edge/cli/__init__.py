@@ -81,7 +81,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:  # Typer makes an exit of most interrupts
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        console.say("Interrupted. Run the same command again to go on.")
+        console.say("Interrupted. To go on, run it again with the same --run.")
         sys.exit(INTERRUPTED)
     except Exception:  # noqa: BLE001  (the outermost frame: what arrives here is a bug)
         _bug()

@@ -10,6 +10,7 @@ the record as bytes. Everything a batch never holds is refused by name.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,10 @@ def _interpret(content: bytes) -> object:
     """The value a pickle describes, with names and calls left as records."""
     stack: list[object] = []
     memo: dict[object, object] = {}
-    for opcode, argument, _ in pickletools.genops(content):
+    with warnings.catch_warnings():  # of how odd strings are read, which are refused below
+        warnings.simplefilter("ignore", DeprecationWarning)
+        operations = list(pickletools.genops(content))
+    for opcode, argument, _ in operations:
         kind = opcode.name
         if kind in _VALUES:
             stack.append(argument)

@@ -65,7 +65,7 @@ class PatchSource:
                     steps=options.steps if is_online else 0, step_size=options.step_size,
                     bits="current", pool=options.pool, entries=options.entries,
                     reset=options.reset if is_online else 0.0, targeted=options.targeted,
-                    patch_px=side, placement=options.placement,
+                    scope="universal", places=1, patch_px=side, placement=options.placement,
                 ),
                 seed=streams.key(seed, "patch source", side),
             )

@@ -112,7 +112,7 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
     if patch_px[0] > image_px[0] or patch_px[1] > image_px[1]:
         raise BadInput(
             f"{spoken} is larger than {field}.",
-            f"Give a smaller one: --patch-size {min(image_px) // 4}.",
+            f"Give a smaller one, of {min(image_px) // 4} pixels: --patch-size, in training --set.",
         )
     if how.corner is not None:
         if any(at + px > side for at, px, side in zip(how.corner, patch_px, image_px, strict=True)):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import nets
 import qadtr_edge
+from qadtr_edge import registry
 from qadtr_edge.errors import BadInput, UnknownName
 from qadtr_edge.models import checkpoint
 from qadtr_edge.models.calibrate import calibrate, correct_bias
@@ -97,10 +98,15 @@ def test_facts_are_read_without_the_weights(file: Path) -> None:
     assert checkpoint.read_facts(file).made_by == {"lr": 0.1, "init": None}
 
 
-def test_packaged_models_open_by_name() -> None:
-    net, facts = qadtr_edge.load_checkpoint("zoo:plain-resnet8-signs")
-    assert facts.model == "resnet8"
+@pytest.mark.parametrize("name", registry.TABLES["packaged model"])
+def test_packaged_models_open_by_name(name: str) -> None:
+    net, facts = qadtr_edge.load_checkpoint(f"zoo:{name}")
+    assert facts.model in name
     assert not net.training
+    assert net.widths == facts.widths == facts.trained_widths
+
+
+def test_an_unknown_packaged_model_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="plain-resnet8-signs"):
         qadtr_edge.load_checkpoint("zoo:plain-resnet8-sign")
 

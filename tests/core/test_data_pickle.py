@@ -73,6 +73,7 @@ def test_a_name_that_does_not_belong_is_told() -> None:
         (b"", "."),
         (b"not a pickle", "."),
         (SMALL[:-2000], "."),
+        (b"S'\\u1234'\n.", "."),  # an escape that Python itself warns of
         (pickle.dumps([1, 2], protocol=2), "no dictionary"),
         (pickle.dumps({"labels": [1]}, protocol=2), "no entry 'data'"),
         (pickle.dumps({"data": 3, "labels": [1]}, protocol=2), "data is no array"),

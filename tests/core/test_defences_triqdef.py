@@ -328,7 +328,7 @@ def test_the_float_pool_wins_more_than_noise() -> None:
     for ascents in (0, 40):
         defence = made(*OFF, f"patches.ascents={ascents}", "patches.targeted=0")
         loss = []
-        for step in range(3):
+        for step in range(12):
             shown = defence.step(net, batch(step)).shown
             with torch.no_grad():
                 logits = net.eval().select(32)(shown)
