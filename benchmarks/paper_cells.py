@@ -189,18 +189,16 @@ def _swept(
     own: Run,
     side: int,
 ) -> Iterator[tuple[replay.Unit, bool]]:
-    """The first patch of this side at every place, and noise likewise.
-
-    It is the network's own where that was attacked, else the undefended float one's.
-    """
+    """The float network's first patch of this side at every place, the network's own, and noise."""
     first: dict[str, Patch] = {}
     for surrogate, patch in made:
         if patch.mask.shape == (side, side) and patch.mask.all():
             first.setdefault(surrogate.name, patch)
-    own_first = next((name for name in first if name.startswith("own ")), next(iter(first)))
-    swept = Sweep(first[own_first], stride=scale.stride, stop_when_fooled=True)
-    yield _searched(swept, f"gap on {own_first}", subject=subject, own=own), False
-    noise = controls.noise(first[own_first], seed=0)
+    own_first = next((name for name in first if name.startswith("own ")), None)
+    for name in filter(None, (next(iter(first)), own_first)):
+        swept = Sweep(first[name], stride=scale.stride, stop_when_fooled=True)
+        yield _searched(swept, f"gap on {name}", subject=subject, own=own), False
+    noise = controls.noise(next(iter(first.values())), seed=0)
     swept = Sweep(noise, stride=scale.stride, stop_when_fooled=True)
     unit = _searched(swept, "none", subject=subject, own=own)
     said = replace(CONTROL, name="noise", threat=Sweep.threat)
