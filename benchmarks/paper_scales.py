@@ -34,11 +34,11 @@ MAIN = (
     Entry("dwq-patch", "dwq-patch", deep=False),
     Entry("dwq-pixel", "dwq-pixel", deep=False),
 )
-"""``pbat`` has half the epochs, which take as long as those of ``qadtr``, and without GIR half more
-(below) take no longer."""
+"""``pbat`` has half the epochs, which take as long as those of ``qadtr``."""
+
 
 ABLATIONS = (
-    Entry("qadtr -gir, equal time", "qadtr", ("gir.variant=off",), epochs=1.5, deep=False),
+    Entry("qadtr -gir, 4.5 epochs", "qadtr", ("gir.variant=off",), epochs=1.5, deep=False),
     Entry("qadtr gir B", "qadtr", ("gir.variant=B",), deep=False),
     Entry("qadtr gir C", "qadtr", ("gir.variant=C",), deep=False),
     Entry("qadtr -patches", "qadtr", ("patches=off",), deep=False),
