@@ -33,10 +33,10 @@ class Gap:
     - ``patch_px``: rows and columns; ``shape``: the whole rectangle, or the ellipse in it.
     - ``ascent``: ``sign`` steps by the sign of the gradient, ``adam`` is the optimiser of the
       public versions; ``learning_rate``: its step, in units where pixels are 0 to 1. It falls
-      linearly to a tenth, without which the last steps only shake the patch (CIFAR-10 ResNet-20,
-      6 px, 12,800 patched images, Adam: 31 % success without, 37 % with).
+      linearly to a tenth, without which the last steps only shake the patch.
     - ``loss``: ``cross_entropy`` as published, or ``margin``: the logit of the best wrong class
-      minus that of the true one (targeted: target minus best other), which cannot saturate.
+      minus that of the true one (targeted: target minus best other), which cannot saturate;
+      ``hinge``: the margin, no further than ``HINGE`` past the change of label.
     - ``judged_every``: steps between two patches that may be kept.
     """
 
