@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ MAX_SPREAD = 0.10
 SETTLED_WITHIN = 0.05
 SETTLED_BLOCKS = 3
 MIN_CALLS = 10
+GAP_CALLS = 11
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Timing:
             "p90_ms": round(self.percentile_ms(90), 6),
             "p95_ms": round(self.percentile_ms(95), 6),
             "p99_ms": round(self.percentile_ms(99), 6),
+            "p99_9_ms": round(self.percentile_ms(99.9), 6),
             "max_ms": round(self.percentile_ms(100), 6),
             "images_per_s": round(self.images_per_s, 3),
             "cov": round(self.cov, 6),
@@ -165,6 +167,33 @@ def measure(
     }
 
 
+def after_gaps(
+    call: Subject,
+    images: Pixels,
+    *,
+    gaps_ms: Sequence[float],
+    clock: Clock = time.perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[float, float]:
+    """Median milliseconds of a call that follows a pause, by the length of the pause.
+
+    A benchmark spins, an application waits for the next frame; caches cool and clocks fall
+    meanwhile. The pauses are interleaved, so that a drift of the machine is no effect of them.
+    """
+    taken: dict[float, list[int]] = {gap: [] for gap in gaps_ms}
+    call(images)
+    for _ in range(GAP_CALLS):
+        for gap_ms in gaps_ms:
+            if gap_ms:
+                sleep(gap_ms / 1000)
+            else:
+                call(images)  # no pause is after a call, not after the longest pause
+            begun_ns = clock()
+            call(images)
+            taken[gap_ms].append(clock() - begun_ns)
+    return {gap: float(np.median(times)) / 1e6 for gap, times in taken.items()}
+
+
 def environment() -> dict[str, Json]:
     """What the numbers depend on besides the engine; null where the system does not tell."""
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -173,9 +202,14 @@ def environment() -> dict[str, Json]:
         **provenance.device(),
         "affinity": [int(core) for core in cores] if cores is not None else None,
         "governor": governor.read_text().strip() if governor.is_file() else None,
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load_average": load_average(),
         "clock_resolution_ns": round(time.get_clock_info("perf_counter").resolution * 1e9),
     }
+
+
+def load_average() -> float | None:
+    """Processes that wanted a core, on average over the last minute."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 @dataclass(frozen=True)

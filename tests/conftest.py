@@ -49,6 +49,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "ort": _package("onnxruntime", "ort"),
     "trt": _package("tensorrt", "trt"),
     "openvino": _package("openvino", "openvino"),
+    "loadgen": _package("mlperf_loadgen", "loadgen"),
     "cuda": _cuda,
     "real_data": _real_data,
 }

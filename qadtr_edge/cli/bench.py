@@ -1,25 +1,30 @@
-"""``qadtr-edge bench``: latency and throughput of a run's engines, the float model beside them."""
+"""``qadtr-edge bench``: latency, throughput, energy of a run's engines, the float model beside."""
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from .. import console, streams, timing
-from ..engines import open_engine
-from ..errors import BadInput
+from .. import console, loadgen, streams, timing
+from ..devices import energy
+from ..devices.state import state
+from ..errors import BadInput, UnknownName
 from ..files import write_json
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
 from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
-from ..types import FLOAT_BITS, EngineFacts, Json
-from . import options
+from ..types import FLOAT_BITS, Engine, Json, Pixels
+from . import bench_answer, options
+from .bench_answer import Row
+from .bench_subject import Source, Subject, meter, open_subject
 
 SCHEMA = 1
+ENERGY_S = 2.0
+"""Shortest window of work, and of rest, that energy is measured over."""
 
 
 def bench(
@@ -28,10 +33,26 @@ def bench(
     runs: options.RunsRoot = DEFAULT_ROOT,
     engine: options.Engines = "all",
     bits: options.Bits = None,
-    batch: Annotated[str, typer.Option(help="Images per call, several with commas.")] = "1,64",
+    batch: Annotated[str, typer.Option(help="Images per call, several with commas.")] = "1,8,32,64",
     full: Annotated[
         bool, typer.Option("--full", help="Five windows of 10 s each instead of 0.2 s.")
     ] = False,
+    gaps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS", help="Also one image after pauses of these milliseconds: 0,10,100,1000."
+        ),
+    ] = None,
+    with_energy: Annotated[
+        bool, typer.Option("--energy", help="Also energy per image, from what the machine tells.")
+    ] = False,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="Also by MLPerf LoadGen: SingleStream, Offline, Server; with commas."),
+    ] = None,
+    arrivals: Annotated[
+        float, typer.Option(min=0.1, metavar="PER_S", help="Images a second of scenario Server.")
+    ] = 100.0,
     threads: options.Threads = 1,
     seed: options.Seed = 0,
     max_p99_ms: Annotated[
@@ -41,58 +62,57 @@ def bench(
     json: options.JsonFlag = False,
 ) -> None:
     """Measure latency and throughput; the float model is always measured beside."""
+    sizes = options.counts("--batch", batch)
+    pauses_ms = options.counts("--gaps", gaps, least=0) if gaps else []
+    scenarios = _scenarios(scenario) if scenario else []
     opened = open_run(run, runs)
     plan = timing.FULL if full else timing.QUICK
     chosen = _with_yardsticks(opened, options.subjects(opened, engine, bits=bits))
+    before = state()
     document: dict[str, Json] = {
         "schema": SCHEMA,
         "run": opened.name,
         "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
         "threads": threads,
-        "environment": timing.environment(),
+        "environment": {**timing.environment(), **before},
     }
-    rows: list[_Row] = []
+    rows: list[Row] = []
     loop_ms: dict[str, Json] = {}
-    for size in _batches(batch):
-        timed, loop = _measure(opened, chosen, batch=size, threads=threads, seed=seed, plan=plan)
-        rows += timed
-        loop_ms[str(size)] = round(loop, 6)
+    with ExitStack() as stack, meter(with_energy) as source:
+        subjects = [
+            stack.enter_context(open_subject(opened, name, bits=width, threads=threads))
+            for name, width in chosen
+        ]
+        for size in sizes:
+            images = _noise(opened, size, seed=seed)
+            loop_ms[str(size)] = round(_loop_ms(opened, images), 6)
+            rows += _timed(subjects, images, plan=plan, source=source)
+        after_gaps = _after_gaps(subjects, _noise(opened, 1, seed=seed), pauses_ms=pauses_ms)
+        driven = _driven(
+            subjects, _noise(opened, max(sizes), seed=seed), scenarios=scenarios, plan=plan,
+            arrivals_per_s=arrivals,
+        )  # fmt: skip
     document["loop_cost_p50_ms"] = loop_ms
+    document["energy"] = {"available": source.meter is not None, "source": source.said}
+    document["after_gaps_p50_ms"] = after_gaps
+    document["loadgen"] = [dict(row) for row in driven]
+    document["environment_after"] = {"load_average": timing.load_average(), **state()}
     document["results"] = [row.as_json(samples=False) for row in rows]
     stored = {**document, "results": [row.as_json(samples=True) for row in rows]}
     write_json(opened.bench, stored)
     record(opened, "bench", options={"engine": engine, "bits": bits, "batch": batch, "full": full,
+           "gaps": gaps, "energy": with_energy, "scenario": scenario, "arrivals": arrivals,
            "threads": threads, "seed": seed})  # fmt: skip
     if json:
         console.print_json(document)
     else:
-        _print(rows, plan, loop_ms, threads=threads)
+        bench_answer.show(rows, plan, loop_ms=loop_ms, threads=threads, after_gaps=after_gaps)
+        bench_answer.show_loadgen(driven)
+    if with_energy and source.meter is None:
+        console.say(f"Energy: NOT AVAILABLE. {source.said}")
+    _warn_of_clocks(before)
     if max_p99_ms is not None:
         _enforce(rows, max_p99_ms, asked=bits)
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    facts: EngineFacts
-    timing: timing.Timing
-    speedup: float | None
-
-    def as_json(self, *, samples: bool) -> dict[str, Json]:
-        row: dict[str, Json] = {
-            "engine": self.facts.engine,
-            "bits": self.facts.bits,
-            **self.timing.summary(),
-            "speedup_vs_fp32": None if self.speedup is None else round(self.speedup, 4),
-            "precision": self.facts.precision,
-            "runtime": self.facts.runtime,
-            "engine_digest": self.facts.digest,
-        }
-        if samples:
-            row["windows_us"] = [
-                [round(value, 1) for value in (1000.0 * window).tolist()]
-                for window in self.timing.windows_ms
-            ]
-        return row
 
 
 def _with_yardsticks(run: Run, chosen: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -101,45 +121,99 @@ def _with_yardsticks(run: Run, chosen: list[tuple[str, int]]) -> list[tuple[str,
     return list(dict.fromkeys([*floats, *chosen]))
 
 
-def _batches(text: str) -> list[int]:
-    words = options.split(text)
-    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise BadInput(f"--batch {text!r} is not a list of counts.", "Give numbers: --batch 1,64.")
-    return [int(word) for word in words]
-
-
-def _measure(
-    run: Run,
-    chosen: list[tuple[str, int]],
-    *,
-    batch: int,
-    threads: int,
-    seed: int,
-    plan: timing.Plan,
-) -> tuple[list[_Row], float]:
-    """The rows of one batch size, and the median cost of the loop itself in milliseconds."""
+def _noise(run: Run, batch: int, *, seed: int) -> Pixels:
+    """Images to time on: what they show changes no duration."""
     graph = _any_graph(run)
     shape = (batch, *graph.tensors[graph.input].shape)
-    images = streams.generator(seed, "bench", batch).integers(0, 256, shape, dtype=np.uint8)
-    with ExitStack() as stack:
-        subjects: dict[str, timing.Subject] = {}
-        facts: dict[str, EngineFacts] = {}
-        for name, width in chosen:
-            opened = stack.enter_context(open_engine(run, name, bits=width, threads=threads))
-            key = f"{name}-{width_name(width)}"
-            subjects[key], facts[key] = opened, opened.facts
-        null = timing.measure(
-            {"null": timing.null_subject(graph.classes)}, images, plan=timing.QUICK
-        )
-        windows = plan.windows * len(subjects)
-        with console.Progress(f"bench, batch {batch}", windows, unit="windows") as progress:
-            found = timing.measure(subjects, images, plan=plan, on_window=progress.advance)
+    return streams.generator(seed, "bench", batch).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _loop_ms(run: Run, images: Pixels) -> float:
+    """Median cost of the measuring loop itself, in milliseconds."""
+    nothing = timing.null_subject(_any_graph(run).classes)
+    return timing.measure({"null": nothing}, images, plan=timing.QUICK)["null"].percentile_ms(50)
+
+
+def _timed(
+    subjects: list[Subject], images: Pixels, *, plan: timing.Plan, source: Source
+) -> list[Row]:
+    """The rows of one batch size."""
+    first_ms = {}
+    for one in subjects:
+        begun = time.perf_counter()
+        one.engine(images)
+        first_ms[one.key] = 1000 * (time.perf_counter() - begun)
+    calls: dict[str, timing.Subject] = {one.key: one.engine for one in subjects}
+    windows = plan.windows * len(calls)
+    with console.Progress(f"bench, batch {len(images)}", windows, unit="windows") as progress:
+        found = timing.measure(calls, images, plan=plan, on_window=progress.advance)
     rows = []
-    for key, result in found.items():
-        yardstick = found.get(f"{facts[key].engine}-{width_name(FLOAT_BITS)}")
-        ratio = timing.speedup(yardstick, result) if yardstick else None
-        rows.append(_Row(facts[key], result, ratio))
-    return rows, null["null"].percentile_ms(50)
+    for one in subjects:
+        facts = one.engine.facts
+        yardstick = found.get(f"{facts.engine}-{width_name(FLOAT_BITS)}")
+        rows.append(
+            Row(
+                facts,
+                found[one.key],
+                speedup=timing.speedup(yardstick, found[one.key]) if yardstick else None,
+                load_ms=one.load_ms,
+                first_ms=first_ms[one.key],
+                memory_bytes=one.memory_bytes,
+                energy=_energy(one.engine, images, plan=plan, source=source),
+            )
+        )
+    return rows
+
+
+def _energy(
+    engine: Engine, images: Pixels, *, plan: timing.Plan, source: Source
+) -> energy.Energy | None:
+    if source.meter is None:
+        return None
+
+    def call() -> None:
+        engine(images)
+
+    window_s = max(ENERGY_S, plan.window_s)
+    return energy.measure(source.meter, call, batch=len(images), window_s=window_s)
+
+
+def _after_gaps(subjects: list[Subject], image: Pixels, *, pauses_ms: list[int]) -> dict[str, Json]:
+    """Median duration of one image after each pause, by engine and pause."""
+    found: dict[str, Json] = {}
+    for one in subjects if pauses_ms else []:
+        taken = timing.after_gaps(one.engine, image, gaps_ms=pauses_ms)
+        found[one.key] = {f"{gap:g}": round(value, 6) for gap, value in taken.items()}
+    return found
+
+
+def _scenarios(text: str) -> list[loadgen.Scenario]:
+    for name in (chosen := options.split(text)):
+        if name not in loadgen.SCENARIOS:
+            raise UnknownName("scenario", name, loadgen.SCENARIOS)
+    return [name for name in loadgen.SCENARIOS if name in chosen]
+
+
+def _driven(
+    subjects: list[Subject], images: Pixels, *, scenarios: list[loadgen.Scenario],
+    plan: timing.Plan, arrivals_per_s: float,
+) -> list[dict[str, Json]]:  # fmt: skip
+    """What LoadGen measures of each engine in each scenario, for as long as the windows take."""
+    duration_s = plan.windows * plan.window_s
+    return [
+        {
+            "engine": one.engine.facts.engine,
+            "bits": one.engine.facts.bits,
+            "engine_digest": one.engine.facts.digest,
+            "scenario": name,
+            **loadgen.run(
+                one.engine, images, scenario=name, duration_s=duration_s, batch=len(images),
+                arrivals_per_s=arrivals_per_s,
+            ),
+        }
+        for name in scenarios
+        for one in subjects
+    ]  # fmt: skip
 
 
 def _any_graph(run: Run) -> IntegerGraph:
@@ -151,37 +225,14 @@ def _any_graph(run: Run) -> IntegerGraph:
     )
 
 
-def _print(rows: list[_Row], plan: timing.Plan, loop_ms: dict[str, Json], *, threads: int) -> None:
-    columns = ["engine", "values", "ran as", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s",
-               "against fp32", "CoV", "stable"]  # fmt: skip
-    console.print_table(
-        columns,
-        [
-            [
-                row.facts.engine,
-                width_name(row.facts.bits),
-                row.facts.precision,
-                str(row.timing.batch),
-                *(f"{row.timing.percentile_ms(percent):.3f}" for percent in (50, 90, 99)),
-                f"{row.timing.images_per_s:,.0f}",
-                "not run" if row.speedup is None else f"{row.speedup:.2f}x",
-                f"{row.timing.cov:.3f}",
-                "yes" if row.timing.stable else "NO",
-            ]
-            for row in rows
-        ],
-        title=f"Latency ({plan.name}: {plan.windows} windows of {plan.window_s:g} s, {threads} "
-        f"thread{'' if threads == 1 else 's'})",
-    )
-    costs = ", ".join(f"{value:.4f} ms at batch {size}" for size, value in loop_ms.items())
-    console.say(f"The measuring loop itself costs {costs}.")
-    if any(not row.timing.stable for row in rows):
-        console.say(
-            "A row marked NO moved too much to be quoted: quiet the machine, or use --full."
-        )
+def _warn_of_clocks(before: dict[str, Json]) -> None:
+    locked = before["clocks_locked"]
+    if not locked:
+        said = "are not locked" if locked is False else "cannot be read here"
+        console.say(f"The clocks {said}: latencies may move with them.")
 
 
-def _enforce(rows: list[_Row], max_p99_ms: float, *, asked: str | None) -> None:
+def _enforce(rows: list[Row], max_p99_ms: float, *, asked: str | None) -> None:
     """Exits 1 when a measured row is too slow; the float yardstick counts only when asked for."""
     floats_count = asked is not None and str(FLOAT_BITS) in options.split(asked)
     for row in rows:

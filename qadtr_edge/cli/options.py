@@ -69,6 +69,16 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
+def counts(option: str, text: str, *, least: int = 1) -> list[int]:
+    """The whole numbers of a comma-separated option, each at least ``least``."""
+    words = split(text)
+    if not words or not all(word.isdecimal() and int(word) >= least for word in words):
+        raise BadInput(
+            f"{option} {text!r} is not a list of counts.", f"Give numbers: {option} 1,8,32."
+        )
+    return [int(word) for word in words]
+
+
 def named(kind: str, text: str, *, also: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Registered names of ``kind``, or of ``also``, from a comma-separated option.
 

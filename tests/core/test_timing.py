@@ -138,3 +138,22 @@ def test_the_environment_says_what_it_knows() -> None:
     found = timing.environment()
     assert found["cores"] == len(found["affinity"] or [])
     assert found["governor"] is None or isinstance(found["governor"], str)
+
+
+def test_a_pause_is_before_the_call_it_is_named_for() -> None:
+    world = World()
+    paused_ms: list[float] = []
+    left = [0.0]
+
+    def cooling(images: Pixels) -> np.ndarray:
+        world.now_ns += round(1e6 * (1.0 + left[0] / 10))  # slower the longer it was left alone
+        left[0] = 0.0
+        return np.zeros((len(images), 10), np.float32)
+
+    def sleep(seconds: float) -> None:
+        left[0] = 1000 * seconds
+        paused_ms.append(1000 * seconds)
+
+    found = timing.after_gaps(cooling, IMAGES, gaps_ms=[0, 10, 100], clock=world.clock, sleep=sleep)
+    assert found == {0: 1.0, 10: 2.0, 100: 11.0}
+    assert paused_ms[:3] == [10, 100, 10], "the pauses take turns"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ import typer
 import handmade
 from qadtr_edge import files, registry, runs, timing
 from qadtr_edge.cli.bench import bench
-from qadtr_edge.errors import BadInput
+from qadtr_edge.devices import power
+from qadtr_edge.errors import BadInput, UnknownName, Unsupported
 from qadtr_edge.integer import graph_file
 
 pytestmark = pytest.mark.needs("ort")
@@ -84,3 +88,68 @@ def test_a_width_that_was_not_exported_is_answered_with_the_command(run: runs.Ru
 def test_a_run_without_engines_is_answered_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="qadtr-edge export"):
         bench(run=runs.new_run(tmp_path).folder)
+
+
+def test_pauses_are_timed_for_every_engine(
+    run: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench(run=run.folder, batch="1", gaps="0,2")
+    assert "One image after a pause" in capsys.readouterr().out
+    kept = json.loads(run.bench.read_text())["after_gaps_p50_ms"]
+    assert len(kept) == 2
+    assert all(set(each) == {"0", "2"} and min(each.values()) > 0 for each in kept.values())
+
+
+def test_energy_that_no_source_tells_is_said_loudly(
+    run: runs.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def none() -> Iterator[power.Meter]:
+        raise Unsupported("There is no sensor.", "Use a meter.")
+        yield
+
+    monkeypatch.setattr(power, "meter", none)
+    bench(run=run.folder, batch="1", with_energy=True)
+    assert "Energy: NOT AVAILABLE. There is no sensor. Use a meter." in capsys.readouterr().err
+    kept = json.loads(run.bench.read_text())
+    assert kept["energy"]["available"] is False
+    assert kept["results"][0]["energy"] is None
+
+
+def test_energy_of_a_source_stands_beside_the_latency(
+    run: runs.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Steady:
+        name = "7 W always"
+
+        def joules(self) -> float:
+            return 7.0 * time.monotonic()
+
+        def close(self) -> None: ...
+
+    @contextmanager
+    def steady() -> Iterator[power.Meter]:
+        yield Steady()
+
+    monkeypatch.setattr(power, "meter", steady)
+    monkeypatch.setattr("qadtr_edge.cli.bench.ENERGY_S", 0.05)
+    monkeypatch.setattr("qadtr_edge.devices.energy.SETTLE_S", 0.01)
+    bench(run=run.folder, bits="8", batch="1", with_energy=True, json=True)
+    answer = json.loads(capsys.readouterr().out)
+    told = answer["results"][0]["energy"]
+    assert told["source"] == "7 W always"
+    assert told["busy_w"] == pytest.approx(7.0, rel=0.01)
+    assert told["mj_per_image_above_idle"] == pytest.approx(0.0, abs=0.05 * told["mj_per_image"])
+
+
+@pytest.mark.needs("loadgen")
+def test_loadgen_drives_the_engine(run: runs.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    bench(run=run.folder, bits="8", batch="4", scenario="SingleStream,Offline", json=True)
+    rows = json.loads(capsys.readouterr().out)["loadgen"]
+    assert [row["scenario"] for row in rows] == ["SingleStream", "Offline"]
+    assert all(row["p99_ms"] >= row["p50_ms"] > 0 for row in rows)
+
+
+def test_a_scenario_that_is_none_is_refused(run: runs.Run) -> None:
+    with pytest.raises(UnknownName, match="SingleStream"):
+        bench(run=run.folder, scenario="single")

@@ -1,0 +1,133 @@
+"""What ``bench`` answers: its rows, as JSON and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import console, timing
+from ..devices.energy import Energy
+from ..runs import width_name
+from ..types import EngineFacts, Json
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One engine at one batch size.
+
+    ``load_ms``: opening it; ``first_ms``: its first call with this batch; ``memory_bytes``: how
+    much the process grew when it was opened; ``speedup``: against the float model.
+    """
+
+    facts: EngineFacts
+    timing: timing.Timing
+    speedup: float | None
+    load_ms: float
+    first_ms: float
+    memory_bytes: int | None
+    energy: Energy | None
+
+    def as_json(self, *, samples: bool) -> dict[str, Json]:
+        row: dict[str, Json] = {
+            "engine": self.facts.engine,
+            "bits": self.facts.bits,
+            **self.timing.summary(),
+            "speedup_vs_fp32": None if self.speedup is None else round(self.speedup, 4),
+            "load_ms": round(self.load_ms, 3),
+            "first_ms": round(self.first_ms, 3),
+            "memory_bytes": self.memory_bytes,
+            "energy": None if self.energy is None else self.energy.as_json(),
+            "precision": self.facts.precision,
+            "runtime": self.facts.runtime,
+            "engine_digest": self.facts.digest,
+        }
+        if samples:
+            row["windows_us"] = [
+                [round(value, 1) for value in (1000.0 * window).tolist()]
+                for window in self.timing.windows_ms
+            ]
+        return row
+
+
+def show(
+    rows: list[Row],
+    plan: timing.Plan,
+    *,
+    loop_ms: Mapping[str, Json],
+    threads: int,
+    after_gaps: Mapping[str, Json],
+) -> None:
+    """The rows as a table on stdout, and what limits them on stderr."""
+    columns = ["engine", "values", "ran as", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s",
+               "against fp32", "CoV", "stable"]  # fmt: skip
+    lines = [_line(row) for row in rows]
+    if any(row.energy for row in rows):
+        columns.append("mJ/image (above idle)")
+        for line, row in zip(lines, rows, strict=True):
+            line.append(_millijoules(row.energy))
+    console.print_table(
+        columns,
+        lines,
+        title=f"Latency ({plan.name}: {plan.windows} windows of {plan.window_s:g} s, {threads} "
+        f"thread{'' if threads == 1 else 's'})",
+    )
+    if after_gaps:
+        _show_gaps(after_gaps)
+    costs = ", ".join(f"{value:.4f} ms at batch {size}" for size, value in loop_ms.items())
+    console.say(f"The measuring loop itself costs {costs}; it is subtracted nowhere.")
+    if any(not row.timing.stable for row in rows):
+        console.say(
+            "A row marked NO moved too much to be quoted: quiet the machine, or use --full."
+        )
+
+
+def _line(row: Row) -> list[str]:
+    return [
+        row.facts.engine,
+        width_name(row.facts.bits),
+        row.facts.precision,
+        str(row.timing.batch),
+        *(f"{row.timing.percentile_ms(percent):.3f}" for percent in (50, 90, 99)),
+        f"{row.timing.images_per_s:,.0f}",
+        "not run" if row.speedup is None else f"{row.speedup:.2f}x",
+        f"{row.timing.cov:.3f}",
+        "yes" if row.timing.stable else "NO",
+    ]
+
+
+def _millijoules(found: Energy | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.mj_per_image:.3f} ({found.mj_per_image_above_idle:.3f})"
+
+
+def _show_gaps(after_gaps: Mapping[str, Json]) -> None:
+    """One line an engine: median milliseconds of one image after each pause."""
+    tables = {key: each for key, each in after_gaps.items() if isinstance(each, dict)}
+    gaps = list(next(iter(tables.values())))
+    console.print_table(
+        ["engine", *(f"{gap} ms" for gap in gaps)],
+        [[key, *(f"{each[gap]:.3f}" for gap in gaps)] for key, each in tables.items()],
+        title="One image after a pause, p50 ms",
+    )
+
+
+def show_loadgen(rows: Sequence[Mapping[str, Json]]) -> None:
+    """What MLPerf LoadGen measured; nothing without a scenario."""
+    if not rows:
+        return
+    names = ("p50_ms", "p90_ms", "p99_ms", "images_per_s")
+    console.print_table(
+        ["engine", "values", "scenario", "p50 ms", "p90 ms", "p99 ms", "images/s", "valid"],
+        [
+            [
+                str(row["engine"]),
+                width_name(int(str(row["bits"]))),
+                str(row["scenario"]),
+                *(f"{row[name]:,.3f}" if name in row else "not told" for name in names),
+                "yes" if row["valid"] else "NO",
+            ]
+            for row in rows
+        ],
+        title="MLPerf LoadGen (not an MLPerf result)",
+    )
