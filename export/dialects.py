@@ -18,6 +18,7 @@ from qadtr_edge.integer.graph import (
     PadChannels,
     Subsample,
     Tensor,
+    Weight,
     inputs_of,
 )  # fmt: skip
 
@@ -67,6 +68,22 @@ def needs_clip(tensor: Tensor, dialect: Dialect) -> bool:
 def same_grid(x: Tensor, y: Tensor) -> bool:
     """Whether equal codes of ``x`` and ``y`` are equal container values and mean equal numbers."""
     return (x.scale, x.zero_point) == (y.scale, y.zero_point)
+
+
+def weight_zero_point(codes: Weight) -> int | None:
+    """The uint8 zero point that holds ``codes``, or ``None`` where int8 holds them as they are.
+
+    Raises ``Unsupported`` for codes that no one zero point brings into 8 bits.
+    """
+    low, high = int(codes.min()), int(codes.max())
+    if low >= -128 and high <= 127:
+        return None
+    if high - low > 255 or low > 0 or high < 0:
+        raise Unsupported(
+            f"Weight codes from {low} to {high} do not fit 8-bit containers.",
+            "Quantize the weights with one zero point for all channels.",
+        )
+    return -low
 
 
 _PASS_THROUGH = (MaxPool, PadChannels, Subsample)

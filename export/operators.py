@@ -28,7 +28,7 @@ class OperatorForm(Spelling):
                 self.emit("QLinearConv", inputs, domain="", attributes=attributes)
             case g.Linear():
                 bias = self.constant("bias", node.bias, kind=np.int32)
-                inputs = [*self.weighted(node, np.ascontiguousarray(node.weight.T)), bias]
+                inputs = [*self.weighted(node, node.weight.T.copy()), bias]
                 # Without an output scale QGemm leaves float: exactly the logits.
                 self.emit("QGemm", inputs if self.is_logits else [*inputs, *self.grid(self.y)])
             case g.Add() | g.Mul():
@@ -43,6 +43,8 @@ class OperatorForm(Spelling):
                 operands = [part for x in self.xs for part in self.operand(x)]
                 inputs = [*self.grid(self.y), *operands]
                 self.emit("QLinearConcat", inputs, attributes={"axis": 1})
+            case g.Dequantize():
+                self.emit("DequantizeLinear", self.operand(self.x), domain="")
             case g.Sigmoid():
                 self.table("QLinearSigmoid")
             case g.Requantize():
@@ -59,14 +61,9 @@ class OperatorForm(Spelling):
         """Codes, scale and zero point."""
         return [self.value(tensor), *self.grid(tensor)]
 
-    def weighted(self, node: g.Conv | g.Linear, weight: np.typing.NDArray[np.int8]) -> list[str]:
+    def weighted(self, node: g.Conv | g.Linear, weight: g.Weight) -> list[str]:
         """The operands of a product: activations, then ``weight`` with its grid per channel."""
-        return [
-            *self.operand(self.x),
-            self.constant("weight", weight, kind=np.int8),
-            self.constant("weight_scale", node.weight_scale, kind=np.float32),
-            self.constant("weight_zero_point", np.zeros(len(node.weight)), kind=np.int8),
-        ]
+        return [*self.operand(self.x), *self.weight(node, weight)]
 
     def constant_operand(self, node: g.AddConstant) -> list[str]:
         made = constant_tensor(node.code, node.scale)

@@ -45,6 +45,8 @@ class PortableForm(Spelling):
             case g.Concat():
                 operands = [self.real(x, use=str(i)) for i, x in enumerate(self.xs)]
                 self.emit("Concat", operands, attributes={"axis": 1})
+            case g.Dequantize():
+                self.emit("DequantizeLinear", [self.value(self.x), *self.grid(self.x)])
             case g.Requantize():
                 self.quantize(self.real(self.x), name=node.name)
             case g.AveragePool():
@@ -68,11 +70,6 @@ class PortableForm(Spelling):
 
     def weighted(self, node: g.Conv | g.Linear) -> list[str]:
         """Activations, per-channel weights, and the int32 bias on the product's grid."""
-        weight = [
-            self.constant("weight", node.weight, kind=np.int8),
-            self.constant("weight_scale", node.weight_scale, kind=np.float32),
-            self.constant("weight_zero_point", np.zeros(len(node.weight)), kind=np.int8),
-        ]
         bias = [
             self.constant("bias", node.bias, kind=np.int32),
             self.constant(
@@ -81,7 +78,7 @@ class PortableForm(Spelling):
         ]
         return [
             self.real(self.x),
-            self.dequantized("weight", weight, attributes={"axis": 0}),
+            self.dequantized("weight", self.weight(node, node.weight), attributes={"axis": 0}),
             self.dequantized("bias", bias, attributes={"axis": 0}),
         ]
 

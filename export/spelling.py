@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from qadtr_edge.integer import graph as g
 from qadtr_edge.integer.graph import IntegerGraph, Node, Tensor, inputs_of
 
-from .dialects import Dialect, check, container_range, needs_clip, same_grid
+from .dialects import (
+    Dialect,
+    check,
+    container_range,
+    needs_clip,
+    same_grid,
+    weight_zero_point,
+)
 from .onnx_file import INPUT, PROPERTY_BITS, PROPERTY_GRAPH, Attribute, Writer
 
 if TYPE_CHECKING:
@@ -63,6 +70,8 @@ class Spelling(ABC):
                 self.passing(
                     "Slice", [self.constant(k, v, kind=np.int64) for k, v in bounds.items()]
                 )
+            case g.PixelTable():
+                self.look_up(node)
             case g.PadChannels():
                 pads = self.constant(
                     "pads", [0, node.before, 0, 0, 0, node.after, 0, 0], kind=np.int64
@@ -84,6 +93,29 @@ class Spelling(ABC):
             self.writer.constant(f"{tensor.name}/scale", tensor.scale, kind=np.float32),
             self.writer.constant(f"{tensor.name}/zero_point", tensor.zero_point, kind=np.uint8),
         ]
+
+    def weight(self, node: g.Conv | g.Linear, codes: g.Weight) -> list[str]:
+        """``codes`` of the weights, in their container, with their grid per channel."""
+        zero = weight_zero_point(node.weight)
+        kind = np.int8 if zero is None else np.uint8
+        return [
+            self.constant("weight", codes + np.int16(zero or 0), kind=kind),
+            self.constant("weight_scale", node.weight_scale, kind=np.float32),
+            self.constant("weight_zero_point", np.full(len(node.weight), zero or 0), kind=kind),
+        ]
+
+    def look_up(self, node: g.PixelTable) -> None:
+        """Each channel's bytes, 256 apart, index one flat table: integers, whoever runs it."""
+        containers = node.table.astype(int) + self.y.zero_point
+        table = self.constant("table", containers.reshape(-1), kind=np.uint8)
+        first = self.constant("first", [[[0]], [[256]], [[512]]], kind=np.int32)
+        wide, places = f"{node.name}/wide", f"{node.name}/places"
+        int32 = 6  # of TensorProto.DataType
+        self.writer.node(
+            "Cast", [self.value(self.x)], output=wide, name=wide, attributes={"to": int32}
+        )
+        self.writer.node("Add", [wide, first], output=places, name=places)
+        self.writer.node("Gather", [table, places], output=self.y.name, name=node.name)
 
     def constant(self, field: str, value: ArrayLike, *, kind: DTypeLike) -> str:
         """A constant of this node's own."""

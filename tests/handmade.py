@@ -262,4 +262,7 @@ def join(*, bits: int = 8, size: int = 8, seed: int = 0, unsigned: bool = False)
     return b.finish(x)
 
 
+FOREIGN = {"PixelTable", "Dequantize"}
+"""Node types that only files made elsewhere hold; ``foreign_files.py`` makes such files."""
+
 GRAPHS = {"residual": residual, "plain": plain, "mobile": mobile, "swish": swish, "join": join}

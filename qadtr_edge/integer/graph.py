@@ -6,14 +6,14 @@ unsigned container some engines use (container = code + zero_point); it matters 
 where an engine rounds after adding it (the x86 Add). After every operation the result is clamped
 to ``[low, high]`` of its output tensor, so ReLU, ReLU6 and narrow widths are clamps, not nodes.
 
-Nodes are in execution order. Every tensor is produced once. The last node is a ``Linear`` whose
-output is the logits: float32 ``scale_x * weight_scale * accumulator``, never requantized.
+Nodes are in execution order. Every tensor is produced once. The last node makes the float32 logits:
+a ``Linear``, ``scale_x * weight_scale * accumulator``, never requantized, or a ``Dequantize``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from ..types import QuantSpec
 
 Int8 = NDArray[np.int8]
+Weight = NDArray[np.int8] | NDArray[np.int16]
+"""Weight codes: int8, or int16 where an asymmetric uint8 file holds codes outside [-128, 127]."""
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
@@ -47,7 +49,7 @@ class Conv:
 
     Result: ``rint(f32(acc) * f32(f32(scale_x * weight_scale) / scale_y))``, per output channel.
 
-    - ``weight``: ``(O, I/groups, kh, kw) int8``; ``weight_scale``: ``(O,) float32``;
+    - ``weight``: ``(O, I/groups, kh, kw)`` codes; ``weight_scale``: ``(O,) float32``;
       ``bias``: ``(O,) int32`` in units of ``scale_x * weight_scale``.
     - ``padding``: top, left, bottom, right.
     """
@@ -55,7 +57,7 @@ class Conv:
     name: str
     x: str
     y: str
-    weight: Int8
+    weight: Weight
     weight_scale: Float32
     bias: Int32
     stride: tuple[int, int] = (1, 1)
@@ -68,13 +70,13 @@ class Conv:
 class Linear:
     """Matrix product ``(N, F) -> (N, O)``; requantized like ``Conv`` unless ``y`` is the logits.
 
-    ``weight``: ``(O, F) int8``; ``weight_scale``: ``(O,) float32``; ``bias``: ``(O,) int32``.
+    ``weight``: ``(O, F)`` codes; ``weight_scale``: ``(O,) float32``; ``bias``: ``(O,) int32``.
     """
 
     name: str
     x: str
     y: str
-    weight: Int8
+    weight: Weight
     weight_scale: Float32
     bias: Int32
 
@@ -213,6 +215,28 @@ class Flatten:
     y: str
 
 
+@dataclass(frozen=True, eq=False)
+class PixelTable:
+    """Code of each byte of each channel, where a model's own normalisation rounds its input.
+
+    ``table``: ``(3, 256) int16`` codes of ``y``, by channel and byte; x is the graph's input.
+    """
+
+    name: str
+    x: str
+    y: str
+    table: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """``f32(scale_x * n)``: the logits of a network whose last layer is requantized."""
+
+    name: str
+    x: str
+    y: str
+
+
 Node = (
     Conv
     | Linear
@@ -229,15 +253,11 @@ Node = (
     | Subsample
     | PadChannels
     | Flatten
+    | PixelTable
+    | Dequantize
 )
 
-NODE_TYPES: dict[str, type[Node]] = {
-    kind.__name__: kind
-    for kind in (
-        Conv, Linear, Add, AddConstant, Mul, Sigmoid, Requantize, Rescale, Concat, MaxPool,
-        AveragePool, GlobalAveragePool, Subsample, PadChannels, Flatten,
-    )
-}  # fmt: skip
+NODE_TYPES: dict[str, type[Node]] = {kind.__name__: kind for kind in get_args(Node)}
 
 
 def inputs_of(node: Node) -> tuple[str, ...]:
@@ -253,7 +273,8 @@ def inputs_of(node: Node) -> tuple[str, ...]:
 class IntegerGraph:
     """A lowered network: nodes in execution order, and every tensor but the logits by name.
 
-    - ``input``: name of the input tensor; its codes are ``pixel - 128``: the raw byte, unrounded.
+    - ``input``: name of the input tensor, whose codes are the raw byte less its ``zero_point``
+      (128 in our own networks).
     - ``logits``: name of the last node's output, ``(K,)`` float32 values.
     - ``spec``: how it was quantized; ``source``: what it was lowered from (checkpoint digest,
       model name, whether the width was trained), for provenance; ``notes``: what a reader of a

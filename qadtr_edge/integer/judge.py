@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import Unsupported
 from ..types import Pixels
-from . import arithmetic
+from . import arithmetic, pooling
 from . import graph as g
 from .graph import AddRounding, Float32, IntegerGraph, Node, Tensor, inputs_of
 from .windows import columns, padded, taps
@@ -61,7 +61,7 @@ class Judge:
 
     def __call__(self, images: Pixels) -> Float32:
         """Logits ``(N, K) float32`` of one batch ``(N, 3, H, W) uint8``."""
-        values = {self.graph.input: _input_codes(images)}
+        values = {self.graph.input: _input_codes(images, self.graph)}
         for (node, step), spent in zip(self._steps, self._spent, strict=True):
             values[node.y] = step(*(values[name] for name in inputs_of(node)))
             for name in spent:
@@ -70,7 +70,7 @@ class Judge:
 
     def codes(self, images: Pixels) -> dict[str, Codes]:
         """Codes ``(N, *shape) int16`` of every tensor of one batch."""
-        values = {self.graph.input: _input_codes(images)}
+        values = {self.graph.input: _input_codes(images, self.graph)}
         for node, step in self._steps:
             values[node.y] = step(*(values[name] for name in inputs_of(node)))
         return {name: values[name].swapaxes(0, 1).astype(np.int16) for name in self.graph.tensors}
@@ -83,9 +83,9 @@ class Judge:
             yield np.asarray(images[start : start + size])
 
 
-def _input_codes(images: Pixels) -> Float32:
+def _input_codes(images: Pixels, graph: IntegerGraph) -> Float32:
     codes = images.swapaxes(0, 1).astype(np.float32)
-    codes -= np.float32(128)
+    codes -= np.float32(graph.tensors[graph.input].zero_point)
     return codes
 
 
@@ -103,8 +103,10 @@ def _step(node: Node, graph: IntegerGraph, rounding: AddRounding) -> Step:
     xs = [graph.tensors[name] for name in inputs_of(node)]
     if isinstance(node, g.Linear) and node.y == graph.logits:
         return partial(_linear, _matrix(node, xs[0]), node.bias, _logits_scale(node, xs[0]), None)
-    y = graph.tensors[node.y]
     x = xs[0]
+    if isinstance(node, g.Dequantize):
+        return lambda codes: codes * np.float32(x.scale)
+    y = graph.tensors[node.y]
     match node:
         case g.Linear():
             scale = arithmetic.multiplier(x.scale, node.weight_scale, scale_y=y.scale)
@@ -129,17 +131,19 @@ def _step(node: Node, graph: IntegerGraph, rounding: AddRounding) -> Step:
             parts = [g.Requantize(node.name, part.name, node.y) for part in xs]
             return partial(_concat, [_step(part, graph, rounding) for part in parts])
         case g.MaxPool():
-            return partial(_max_pool, node, y)
+            return lambda codes: pooling.max_pool(node, y, codes=codes)
         case g.AveragePool():
-            return partial(_average_pool, node, x, y)
+            return lambda codes: pooling.average_pool(node, x, y=y, codes=codes)
         case g.GlobalAveragePool():
-            return partial(_global_average_pool, x, y)
+            return lambda codes: pooling.global_average_pool(x, y, codes=codes)
         case g.Subsample():
             rows, columns_ = node.stride
             return lambda codes: _clamped(y, codes[:, :, ::rows, ::columns_])
         case g.PadChannels():
             widths = ((node.before, node.after), (0, 0), (0, 0), (0, 0))
             return lambda codes: _clamped(y, np.pad(codes, widths))
+        case g.PixelTable():
+            return partial(_pixels_looked_up, node.table.astype(np.float32), x.zero_point)
         case g.Flatten():
             return lambda codes: _clamped(y, _flat(codes))
 
@@ -150,6 +154,11 @@ def _clamped(y: Tensor, codes: Float32) -> Float32:
 
 def _lookup(table: Float32, zero_point: int, codes: Float32) -> Float32:
     return table.take((codes + np.float32(zero_point)).astype(np.uint8))
+
+
+def _pixels_looked_up(table: Float32, zero_point: int, codes: Float32) -> Float32:
+    bytes_ = (codes + np.float32(zero_point)).astype(np.uint8)
+    return np.stack([row.take(channel) for row, channel in zip(table, bytes_, strict=True)])
 
 
 def _concat(steps: list[Step], *parts: Float32) -> Float32:
@@ -250,7 +259,7 @@ def _depthwise(node: g.Conv, weight: Exact, codes: Exact) -> Exact:
     return total
 
 
-# -- additions and pooling -------------------------------------------------------------------------
+# -- additions -----------------------------------------------------------------------------------
 
 
 def _add_step(a: Tensor, b: Tensor, y: Tensor, rounding: AddRounding) -> Step:
@@ -259,38 +268,3 @@ def _add_step(a: Tensor, b: Tensor, y: Tensor, rounding: AddRounding) -> Step:
     table = arithmetic.sum_table(a, b, y=y, rounding=rounding).reshape(-1)
     offset = np.float32(256 * a.zero_point + b.zero_point)
     return lambda left, right: table.take((left * np.float32(256) + right + offset).astype(np.intp))
-
-
-def _max_pool(node: g.MaxPool, y: Tensor, codes: Float32) -> Float32:
-    views = taps(
-        padded(codes, node.padding, fill=-np.inf), node.kernel, stride=node.stride, dilation=(1, 1)
-    )
-    best = views[0].copy()
-    for view in views[1:]:
-        np.maximum(best, view, out=best)
-    return arithmetic.clamp(best.astype(np.float32, copy=False), y)
-
-
-def _average_pool(node: g.AveragePool, x: Tensor, y: Tensor, codes: Float32) -> Float32:
-    """float32 as onnxruntime: values are added in window order, divided, then quantized."""
-    total = _window_sum(node, codes * np.float32(x.scale))
-    fill = 1 if node.count_include_pad else 0
-    count = _window_sum(node, np.ones((1, 1, *codes.shape[2:]), np.float32), fill=fill)
-    zero = np.float32(y.zero_point)
-    return arithmetic.clamp(np.rint(total / count / np.float32(y.scale) + zero) - zero, y)
-
-
-def _window_sum(node: g.AveragePool, values: Float32, *, fill: float = 0) -> Float32:
-    first, *others = taps(
-        padded(values, node.padding, fill=fill), node.kernel, stride=node.stride, dilation=(1, 1)
-    )
-    total = first.astype(np.float32)
-    for view in others:
-        total += view
-    return total
-
-
-def _global_average_pool(x: Tensor, y: Tensor, codes: Float32) -> Float32:
-    count = codes.shape[2] * codes.shape[3]
-    total = codes.sum(axis=(2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
-    return arithmetic.clamp(np.rint(total * arithmetic.pooled_multiplier(x, y, count=count)), y)

@@ -73,8 +73,10 @@ class Twin(nn.Module):
         return weight.to(exact), bias.to(exact), torch.from_numpy(scale)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        values = pixels.to(torch.float32) - 128.0
-        codes = self._rounded(values, torch.round(values.detach()).clamp(-128, 127), -128, 127)
+        zero = self.graph.tensors[self.graph.input].zero_point
+        low, high = -zero, 255 - zero
+        values = pixels.to(torch.float32) - zero
+        codes = self._rounded(values, torch.round(values.detach()).clamp(low, high), low, high)
         tensors = {self.graph.input: codes}
         for node in self.graph.nodes:
             inputs = [tensors[name] for name in g.inputs_of(node)]
@@ -153,6 +155,20 @@ class Twin(nn.Module):
                 return self._limited(torch.flatten(x, 1), node)
             case g.Rescale():
                 return self._limited(x, node)
+            case g.PixelTable():
+                return self._pixels_looked_up(node, x)
+            case g.Dequantize():
+                return x * tensors[node.x].scale
+
+    def _pixels_looked_up(self, node: g.PixelTable, x: Tensor) -> Tensor:
+        """The table forward; backward the straight line through the first and last code of it."""
+        y = self.graph.tensors[node.y]
+        table = torch.from_numpy(node.table.astype(np.float32))
+        bytes_ = (x + self.graph.tensors[node.x].zero_point).to(torch.float32)
+        slope = ((table[:, -1] - table[:, 0]) / 255).view(1, 3, 1, 1)
+        soft = bytes_ * slope + table[:, 0].view(1, 3, 1, 1)
+        rows = torch.arange(3, device=x.device).view(1, 3, 1, 1)
+        return self._rounded(soft, table[rows, bytes_.detach().to(torch.int64)], y.low, y.high)
 
     def _limited(self, codes: Tensor, node: g.Node) -> Tensor:
         """Codes that only moved, clamped where the output's range is narrower."""
