@@ -12,6 +12,7 @@ from qadtr_edge.types import EngineFacts, Json
 FILE = "facts.json"
 SCHEMA = 1
 PORTABLE_DIGEST = "portable_digest"
+EXACT_WITHOUT_VNNI = "exact_without_vnni"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Record:
     def digests(self) -> tuple[Json, ...]:
         """Of the files this record is about: the one it has facts of, and the portable one."""
         return (self.facts.digest, self.more.get(PORTABLE_DIGEST))
+
+    @property
+    def exact_without_vnni(self) -> bool:
+        """Whether the engine is to be opened so that products are exact on x86 without VNNI."""
+        return self.more.get(EXACT_WITHOUT_VNNI) is True
 
 
 def write(folder: Path, record: Record) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import platform
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qadtr_edge import provenance
 from qadtr_edge.integer.graph import Conv, IntegerGraph, Linear
+from qadtr_edge.integer.judge import Judge
+from qadtr_edge.integer.windows import Array, padded, taps
+from qadtr_edge.types import Pixels
 
 from .dialects import container_range
 
+INT16 = np.iinfo(np.int16)
 MOST_WITHOUT_OVERFLOW = 16383
 """Two u8 x s8 products of at most this size each fit the int16 that AVX2 adds them in."""
 
@@ -30,3 +38,55 @@ def saturating_layers(graph: IntegerGraph) -> tuple[str, ...]:
             if largest * heaviest > MOST_WITHOUT_OVERFLOW:
                 found.append(node.name)
     return tuple(found)
+
+
+def overflows(graph: IntegerGraph, images: Pixels) -> dict[str, tuple[int, int]]:
+    """Pairs of products that leave int16 on ``images (N, 3, H, W)``, and all pairs, by layer.
+
+    A pair is two neighbouring input channels at one position of the window: how AVX2 adds them.
+    Only layers whose bound allows an overflow are counted; the others have none on any image.
+    Depthwise layers have one channel in a window and no pairs.
+    """
+    risky = saturating_layers(graph)
+    judge = Judge(graph)
+    found = dict.fromkeys(risky, (0, 0))
+    for batch in judge.batches(images) if risky else ():
+        codes = judge.codes(batch)
+        for node in graph.nodes:
+            if node.name not in found or not isinstance(node, Conv | Linear):
+                continue
+            x = graph.tensors[node.x]
+            raw = codes[node.x].astype(np.float32) + np.float32(x.zero_point)
+            over, pairs = _counted(node, raw.swapaxes(0, 1), fill=x.zero_point)
+            found[node.name] = (found[node.name][0] + over, found[node.name][1] + pairs)
+    return found
+
+
+def _counted(node: Conv | Linear, raw: NDArray[np.float32], *, fill: int) -> tuple[int, int]:
+    """Overflowing pairs and all pairs of one layer on raw inputs ``(C, N, H, W)`` or ``(C, N)``."""
+    weight = node.weight.astype(np.float32)
+    if isinstance(node, Linear):
+        return _pairs(weight, raw.reshape(len(raw), -1))
+    over = pairs = 0
+    views = taps(
+        padded(raw, node.padding, fill=fill), cast(tuple[int, int], weight.shape[2:]),
+        stride=node.stride, dilation=node.dilation,
+    )  # fmt: skip
+    depth, outputs = weight.shape[1], len(weight) // node.groups
+    for group in range(node.groups):
+        own = weight[group * outputs : (group + 1) * outputs].reshape(outputs, depth, -1)
+        for at, view in enumerate(views):
+            inputs = view[group * depth : (group + 1) * depth].reshape(depth, -1)
+            more, each = _pairs(own[:, :, at], inputs)
+            over, pairs = over + more, pairs + each
+    return over, pairs
+
+
+def _pairs(weight: NDArray[np.float32], inputs: Array) -> tuple[int, int]:
+    """The same of ``weight (outputs, C)`` times ``inputs (C, M)``, channels in twos."""
+    over = 0
+    for first in range(0, weight.shape[1] - 1, 2):
+        a = np.outer(weight[:, first], inputs[first])
+        a += np.outer(weight[:, first + 1], inputs[first + 1])
+        over += int(((a > INT16.max) | (a < INT16.min)).sum())
+    return over, weight.shape[1] // 2 * len(weight) * inputs.shape[1]

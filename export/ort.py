@@ -80,7 +80,8 @@ class OrtEngine:
     """A model file on onnxruntime's CPU provider.
 
     ``x64_quant_precision`` makes results exact on x86 CPUs without VNNI at half the speed; other
-    CPUs do not need it, and pay for it too.
+    CPUs do not need it, and pay for it too. It is also on where the facts beside the file ask for
+    it and this CPU needs it.
     """
 
     def __init__(
@@ -95,7 +96,11 @@ class OrtEngine:
                 f"Cannot read {self.path}: {error.strerror}.", "Make it with `qadtr-edge export`."
             ) from error
         self._digest = hashlib.sha256(content).hexdigest()
-        self._options = sessions.options(threads=threads, x64_quant_precision=x64_quant_precision)
+        recorded = facts_file.read(self.path.parent)
+        asked = recorded is not None and recorded.exact_without_vnni and isa.may_saturate_here()
+        self._options = sessions.options(
+            threads=threads, x64_quant_precision=x64_quant_precision or asked
+        )
         session = sessions.open_session(content, self._options, path=self.path)
         self._run: Callable[..., list[NDArray[np.float32]]] = session.run
         self._shape = _image_shape(session.get_inputs(), self.path)

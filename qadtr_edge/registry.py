@@ -28,6 +28,13 @@ TABLES: dict[str, dict[str, str]] = {
     "parity": {  # (integer graph, engine, *, images, model) -> types.Parity
         "ort": "qadtr_edge.export.parity:compare",
     },
+    "isa": {  # other CPUs, emulated: (integer graph, model, *, images, name) -> counts
+        "avx2": "qadtr_edge.export.other_cpu:compare",
+        "arm64": "qadtr_edge.export.other_cpu:compare",
+    },
+    "cure": {  # (folder of an engine): what --fix does about saturation
+        "avx2": "qadtr_edge.export.other_cpu:cure",
+    },
     "attack": {
         "gap": "qadtr_edge.attacks.gap:Gap",
         "lavan": "qadtr_edge.attacks.lavan:Lavan",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -17,7 +17,7 @@ from ..integer import graph_file
 from ..integer.graph import IntegerGraph
 from ..runs import DEFAULT_ROOT, Run, open_run, read_manifest, record, width_name
 from ..types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
-from . import options
+from . import options, verify_isa
 
 Compare = Callable[..., Parity]
 
@@ -36,14 +36,26 @@ def verify(
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare every layer even when all logits are equal.")
     ] = False,
+    isa: Annotated[
+        str | None,
+        typer.Option(help="Also emulate other CPUs, for onnxruntime: avx2,arm64."),
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="With --isa: apply the cure where products saturate.")
+    ] = False,
     threads: options.Threads = 1,
+    seed: options.Seed = 0,
     json: options.JsonFlag = False,
 ) -> None:
     """Compare engines with the exact integer graph on all test images, and check their kernels.
 
-    Exit code 1 when a layer ran in float or a logit differs. With one engine at one width, --json
-    prints its result; with several, an object whose "results" lists them.
+    Exit code 1 when a layer ran in float or a logit differs, on an emulated CPU too. With one
+    engine at one width, --json prints its result; with several, an object whose "results" lists
+    them.
     """
+    isas = verify_isa.names(isa) if isa else ()
+    if fix and not isas:
+        raise BadInput("--fix cures what --isa finds.", "Add --isa avx2, or leave --fix out.")
     opened = open_run(run, runs)
     read_manifest(opened)  # a damaged one is refused now, not after the work
     chosen = _chosen(opened, engine, bits)
@@ -60,14 +72,23 @@ def verify(
         )
         write_json(opened.engine(name, width) / "verify.json", row.as_json(layers=True))
         rows.append(row)
+    elsewhere: list[verify_isa.Row] = []
+    for width in [width for name, width in chosen if name == "ort"] if isas else []:
+        shown_there = loaded[_source(graph_file.load(opened.graph(width)), data)]
+        elsewhere += verify_isa.check(
+            opened, width, isas=isas, images=shown_there[: images or verify_isa.IMAGES], seed=seed,
+            fix=fix,
+        )  # fmt: skip
     record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
-           "data": data, "threads": threads})  # fmt: skip
+           "data": data, "isa": isa, "fix": fix, "threads": threads, "seed": seed})  # fmt: skip
     if json:
-        shown: list[Json] = [row.as_json(layers=layers) for row in rows]
+        shown: list[Json] = [row.as_json(layers=layers, elsewhere=elsewhere) for row in rows]
         console.print_json(shown[0] if len(shown) == 1 else {"results": shown})
     else:
         _print(rows)
-    if not all(row.holds for row in rows):
+        if elsewhere:
+            verify_isa.show(elsewhere)
+    if not all([*(row.holds for row in rows), *(row.holds for row in elsewhere)]):
         raise typer.Exit(1)
 
 
@@ -83,7 +104,7 @@ class _Row:
     def holds(self) -> bool:
         return self.facts.precision == "integer" and self.parity.logit_mismatches == 0
 
-    def as_json(self, *, layers: bool) -> dict[str, Json]:
+    def as_json(self, *, layers: bool, elsewhere: Sequence[verify_isa.Row] = ()) -> dict[str, Json]:
         parity = self.parity
         row: dict[str, Json] = {
             "engine": self.facts.engine,
@@ -101,6 +122,9 @@ class _Row:
             "runtime": self.facts.runtime,
             "notes": [*self.facts.notes, *parity.notes],
         }
+        there = [other.document for other in elsewhere if other.bits == self.bits]
+        if there and self.facts.engine == "ort":
+            row["isa"] = [*there]
         if layers:
             row["layers"] = [
                 {
