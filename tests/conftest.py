@@ -50,6 +50,8 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "trt": _package("tensorrt", "trt"),
     "openvino": _package("openvino", "openvino"),
     "loadgen": _package("mlperf_loadgen", "loadgen"),
+    "art": _package("art", "peers"),
+    "maite": _package("maite", "peers"),
     "cuda": _cuda,
     "real_data": _real_data,
 }

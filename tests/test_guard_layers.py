@@ -13,7 +13,7 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"quant", "patch", "metrics", "provenance", "runs", "kernels"},
     {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
-     "train_state", "craft", "search", "replay", "timing", "loadgen", "analysis", "report",
+     "train_state", "craft", "search", "replay", "timing", "loadgen", "peers", "analysis", "report",
      "devices", "export"},
     {"cli", "edge", "__main__"},
 )  # fmt: skip
@@ -21,7 +21,8 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
     "runs", "results", "engines", "data", "integer.graph", "integer.graph_file", "integer.judge",
-    "replay", "search", "timing", "loadgen", "devices", "report", "edge", "cli", "export", "zoo",
+    "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
+    "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
     "attacks.patch_moves",
 )  # fmt: skip
