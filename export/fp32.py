@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,23 +17,34 @@ from .onnx_file import INPUT, OUTPUT, PROPERTY_BITS, Attribute, Writer, save
 from .ort import MODEL, record
 from .spelling import window
 
+if TYPE_CHECKING:
+    import onnx
+
 
 def build_float(graph: f.FloatGraph, folder: Path, *, threads: int = 1) -> EngineFacts:
     """Writes the float ``model.onnx`` and its ``facts.json``; returns the facts of a run."""
+    save(spell_float(graph), folder / MODEL)
+    return record(folder, float_origin(graph), threads=threads, image=graph.image, more={})
+
+
+def float_origin(graph: f.FloatGraph) -> Origin:
+    """What only the builder knows of the float model."""
+    names = tuple(node.name for node in graph.nodes)
+    return Origin(layers=names, bits=FLOAT_BITS, notes=graph.notes)
+
+
+def spell_float(graph: f.FloatGraph) -> onnx.ModelProto:
+    """``graph`` as ONNX, for any runtime."""
     writer = Writer()
     _write_input(writer, graph)
     for node in graph.nodes:
         _write(writer, node, graph)
-    model = writer.model(
+    return writer.model(
         size=graph.image[1:],
         classes=graph.classes,
         opset=ORT.opset,
         properties={PROPERTY_BITS: str(FLOAT_BITS)},
     )
-    save(model, folder / MODEL)
-    names = tuple(node.name for node in graph.nodes)
-    origin = Origin(layers=names, bits=FLOAT_BITS, notes=graph.notes)
-    return record(folder, origin, threads=threads, image=graph.image, more={})
 
 
 def _write_input(writer: Writer, graph: f.FloatGraph) -> None:

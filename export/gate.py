@@ -18,9 +18,14 @@ FLOAT_TYPES = {"float", "float16", "bfloat16", "double"}
 _INTEGER_ARITHMETIC = re.compile(
     r"QLinear\w+|QGemm|QAttention|ConvInteger|MatMulInteger(ToFloat)?|DynamicQuantizeMatMul"
 )
-_MATRIX_PRODUCT = re.compile(r"\w*(Conv|Gemm|MatMul)\w*")
+_MATRIX_PRODUCT = re.compile(
+    r"\w*(Conv(?!ert)|Gemm|MatMul|FullyConnected)\w*|CONV_2D|DEPTHWISE_CONV_2D|FULLY_CONNECTED"
+)
 # They compute no layer; the float kernel that they feed is what is named.
-_CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput"}
+_CONVERSIONS = {
+    "QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput",
+    "Convert", "Reorder", "QUANTIZE", "DEQUANTIZE",
+}  # fmt: skip
 _FLOAT_INSIDE = {
     "QLinearAveragePool": "reads and writes 8-bit codes but adds up the window in float32",
 }
@@ -28,15 +33,23 @@ _FLOAT_INSIDE = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """One executed kernel: its name in the runtime, operator, and element types in and out."""
+    """One executed kernel: its name in the runtime, operator, and element types in and out.
+
+    ``runs_in``, ``layers``: the kind of arithmetic, and the layers computed in it, where the
+    runtime says so itself; where it does not, both are read off the names.
+    """
 
     name: str
     operator: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    runs_in: Literal["integer", "float", "nothing"] | None = None
+    layers: tuple[str, ...] = ()
 
     @property
     def is_integer_arithmetic(self) -> bool:
+        if self.runs_in is not None:
+            return self.runs_in == "integer"
         return _INTEGER_ARITHMETIC.fullmatch(self.operator) is not None
 
     @property
@@ -45,6 +58,8 @@ class Kernel:
 
     @property
     def leaves_float(self) -> bool:
+        if self.runs_in is not None:
+            return self.runs_in == "float"
         return bool(FLOAT_TYPES & set(self.writes)) and self.operator not in _CONVERSIONS
 
 
@@ -68,7 +83,7 @@ def weigh(kernels: Sequence[Kernel], *, layers: Iterable[str] = ()) -> Verdict:
         for kernel in integer
         if kernel.operator in _FLOAT_INSIDE
     ]
-    names = tuple(dict.fromkeys(layer_of(kernel.name, known) for kernel in floats))
+    names = tuple(dict.fromkeys(name for kernel in floats for name in layers_of(kernel, known)))
     precision: Literal["integer", "mixed", "float"] = "mixed" if floats else "integer"
     return Verdict(precision if integer else "float", len(integer), names, tuple(notes))
 
@@ -80,6 +95,11 @@ def _inner(kernels: Sequence[Kernel]) -> Sequence[Kernel]:
     first = touching[0] if touching else 0
     last = products[-1] if products else len(kernels) - 1
     return kernels[first : last + 1]
+
+
+def layers_of(kernel: Kernel, layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers computed in ``kernel``: as its runtime says, or the one its name belongs to."""
+    return kernel.layers or (layer_of(kernel.name, layers),)
 
 
 def layer_of(kernel: str, layers: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def facts(
 
 def by_layer(ran: list[Kernel], *, origin: Origin, floats: tuple[str, ...]) -> list[Json]:
     """What was asked of each layer and what ran for it, in the network's order."""
-    owned = [(gate.layer_of(kernel.name, origin.layers), kernel) for kernel in ran]
+    owned = [(name, kernel) for kernel in ran for name in gate.layers_of(kernel, origin.layers)]
     rows: list[Json] = []
     for layer in origin.layers:
         own = [kernel for name, kernel in owned if name == layer]

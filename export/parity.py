@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,40 @@ def compare(
     trace: bool = False,
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> Parity:
+    """Compares onnxruntime's ``engine`` with the judge: see ``compared``."""
+    return compared(
+        graph, engine, images=images, model=model, add=add or native_rounding(), trace=trace,
+        on_batch=on_batch, reveal=_reveal,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Revealed:
+    """What one engine held under the names of tensors, and what a reader must know of it."""
+
+    tensors: Mapping[str, NDArray[np.generic]]
+    notes: tuple[str, ...] = ()
+
+
+def compared(
+    graph: IntegerGraph,
+    engine: Engine,
+    *,
+    images: Pixels,
+    model: Path | None,
+    add: AddRounding,
+    trace: bool,
+    on_batch: Callable[[int], None],
+    reveal: Callable[[IntegerGraph, Path, Pixels, Mapping[str, Json]], Revealed],
+) -> Parity:
     """Compares ``engine`` with the judge on ``images`` (N, 3, H, W) uint8, bit for bit.
 
     With ``model``, the file the engine runs, layers are traced where logits differ, or always when
-    ``trace`` is set. ``on_batch`` hears how many more images are done.
+    ``trace`` is set. ``on_batch`` hears how many more images are done. ``reveal`` runs images
+    through the model under the engine's options and returns the tensors it could see, the logits
+    as ``onnx_file.OUTPUT``.
     """
-    rounding = add or native_rounding()
-    judge = Judge(graph, add=rounding)
+    judge = Judge(graph, add=add)
     mismatches = argmax = 0
     largest = 0.0
     different: list[int] = []
@@ -69,23 +96,11 @@ def compare(
     if model is None or not (different or trace) or not len(images):
         return counts
     chosen = np.asarray(images[(different or list(range(len(images))))[:TRACED_IMAGES]])
-    return _traced(counts, judge, model=model, images=chosen, options=engine.facts.options)
+    return _traced(counts, judge, chosen, reveal(graph, model, chosen, engine.facts.options))
 
 
-def _traced(
-    counts: Parity,
-    judge: Judge,
-    *,
-    model: Path,
-    images: Pixels,
-    options: Mapping[str, Json],
-) -> Parity:
-    content = exposed(model, list(judge.graph.tensors))
-    session = sessions.open_session(content, options, path=model)
-    names = [output.name for output in session.get_outputs()]
-    with sessions.explained(model):
-        theirs = dict(zip(names, session.run(names, {INPUT: images}), strict=True))
-    ours = judge.codes(images)
+def _traced(counts: Parity, judge: Judge, images: Pixels, revealed: Revealed) -> Parity:
+    theirs, ours = revealed.tensors, judge.codes(images)
     layers, missing = [], []
     for node in judge.graph.nodes:
         if node.y == judge.graph.logits:
@@ -97,11 +112,23 @@ def _traced(
             missing.append(node.name)
     first = next((layer.layer for layer in layers if layer.mismatches), None)
     notes = [f"not found in the file: {', '.join(missing)}"] if missing else []
+    return replace(
+        counts, first_divergent_layer=first, layers=tuple(layers), notes=(*notes, *revealed.notes)
+    )
+
+
+def _reveal(
+    graph: IntegerGraph, model: Path, images: Pixels, options: Mapping[str, Json]
+) -> Revealed:
+    content = exposed(model, list(graph.tensors))
+    session = sessions.open_session(content, options, path=model)
+    names = [output.name for output in session.get_outputs()]
+    with sessions.explained(model):
+        tensors = dict(zip(names, session.run(names, {INPUT: images}), strict=True))
     before = kernels(model, images[:1], options=options)
     after = kernels(model, images[:1], options=options, content=content)
-    if _kinds(before) != _kinds(after):
-        notes.append("showing the layers changed which kernels ran")
-    return replace(counts, first_divergent_layer=first, layers=tuple(layers), notes=tuple(notes))
+    changed = _kinds(before) != _kinds(after)
+    return Revealed(tensors, ("showing the layers changed which kernels ran",) if changed else ())
 
 
 def _codes(held: NDArray[np.generic], tensor: Tensor) -> NDArray[np.generic]:
