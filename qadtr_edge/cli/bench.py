@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from .. import console, loadgen, streams, timing
+from .. import console, latency, loadgen, streams, timing
 from ..devices import energy
 from ..devices.state import state
 from ..errors import BadInput, UnknownName
 from ..files import write_json
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
+from ..latency import Row, Subject, open_subject
 from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
 from ..types import FLOAT_BITS, Engine, Json, Pixels
 from . import bench_answer, options
-from .bench_answer import Row
-from .bench_subject import Source, Subject, meter, open_subject
+from .bench_meter import Source, meter
 
-SCHEMA = 1
 ENERGY_S = 2.0
 """Shortest window of work, and of rest, that energy is measured over."""
 
@@ -70,12 +68,13 @@ def bench(
     chosen = _with_yardsticks(opened, options.subjects(opened, engine, bits=bits))
     before = state()
     document: dict[str, Json] = {
-        "schema": SCHEMA,
+        "schema": latency.SCHEMA,
         "run": opened.name,
         "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
         "threads": threads,
         "environment": {**timing.environment(), **before},
     }
+    classes = _any_graph(opened).classes
     rows: list[Row] = []
     loop_ms: dict[str, Json] = {}
     with ExitStack() as stack, meter(with_energy) as source:
@@ -85,7 +84,7 @@ def bench(
         ]
         for size in sizes:
             images = _noise(opened, size, seed=seed)
-            loop_ms[str(size)] = round(_loop_ms(opened, images), 6)
+            loop_ms[str(size)] = round(latency.loop_cost_ms(images, classes=classes), 6)
             rows += _timed(subjects, images, plan=plan, source=source)
         after_gaps = _after_gaps(subjects, _noise(opened, 1, seed=seed), pauses_ms=pauses_ms)
         driven = _driven(
@@ -128,41 +127,16 @@ def _noise(run: Run, batch: int, *, seed: int) -> Pixels:
     return streams.generator(seed, "bench", batch).integers(0, 256, shape, dtype=np.uint8)
 
 
-def _loop_ms(run: Run, images: Pixels) -> float:
-    """Median cost of the measuring loop itself, in milliseconds."""
-    nothing = timing.null_subject(_any_graph(run).classes)
-    return timing.measure({"null": nothing}, images, plan=timing.QUICK)["null"].percentile_ms(50)
-
-
 def _timed(
     subjects: list[Subject], images: Pixels, *, plan: timing.Plan, source: Source
 ) -> list[Row]:
     """The rows of one batch size."""
-    first_ms = {}
-    for one in subjects:
-        begun = time.perf_counter()
-        one.engine(images)
-        first_ms[one.key] = 1000 * (time.perf_counter() - begun)
-    calls: dict[str, timing.Subject] = {one.key: one.engine for one in subjects}
-    windows = plan.windows * len(calls)
+    windows = plan.windows * len(subjects)
     with console.Progress(f"bench, batch {len(images)}", windows, unit="windows") as progress:
-        found = timing.measure(calls, images, plan=plan, on_window=progress.advance)
-    rows = []
-    for one in subjects:
-        facts = one.engine.facts
-        yardstick = found.get(f"{facts.engine}-{width_name(FLOAT_BITS)}")
-        rows.append(
-            Row(
-                facts,
-                found[one.key],
-                speedup=timing.speedup(yardstick, found[one.key]) if yardstick else None,
-                load_ms=one.load_ms,
-                first_ms=first_ms[one.key],
-                memory_bytes=one.memory_bytes,
-                energy=_energy(one.engine, images, plan=plan, source=source),
-            )
-        )
-    return rows
+        return latency.rows(
+            subjects, images, plan=plan, on_window=progress.advance,
+            energy_of=lambda engine: _energy(engine, images, plan=plan, source=source),
+        )  # fmt: skip
 
 
 def _energy(

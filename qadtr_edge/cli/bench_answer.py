@@ -1,52 +1,14 @@
-"""What ``bench`` answers: its rows, as JSON and as a table."""
+"""What ``bench`` answers: its rows as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from .. import console, timing
 from ..devices.energy import Energy
+from ..latency import Row
 from ..runs import width_name
-from ..types import EngineFacts, Json
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One engine at one batch size.
-
-    ``load_ms``: opening it; ``first_ms``: its first call with this batch; ``memory_bytes``: how
-    much the process grew when it was opened; ``speedup``: against the float model.
-    """
-
-    facts: EngineFacts
-    timing: timing.Timing
-    speedup: float | None
-    load_ms: float
-    first_ms: float
-    memory_bytes: int | None
-    energy: Energy | None
-
-    def as_json(self, *, samples: bool) -> dict[str, Json]:
-        row: dict[str, Json] = {
-            "engine": self.facts.engine,
-            "bits": self.facts.bits,
-            **self.timing.summary(),
-            "speedup_vs_fp32": None if self.speedup is None else round(self.speedup, 4),
-            "load_ms": round(self.load_ms, 3),
-            "first_ms": round(self.first_ms, 3),
-            "memory_bytes": self.memory_bytes,
-            "energy": None if self.energy is None else self.energy.as_json(),
-            "precision": self.facts.precision,
-            "runtime": self.facts.runtime,
-            "engine_digest": self.facts.digest,
-        }
-        if samples:
-            row["windows_us"] = [
-                [round(value, 1) for value in (1000.0 * window).tolist()]
-                for window in self.timing.windows_ms
-            ]
-        return row
+from ..types import Json
 
 
 def show(
