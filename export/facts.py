@@ -80,6 +80,22 @@ def read(folder: Path) -> Record | None:
         ) from error
 
 
+def origin_of(artefact: Path, *, digest: str, bits: int) -> Origin:
+    """What the facts beside ``artefact`` say of the file of this ``digest``.
+
+    Of a file they do not describe, as much as can be said: ``bits``, and that nobody described it.
+    """
+    recorded = read(artefact.parent)
+    if recorded is not None and digest in recorded.digests:
+        return recorded.origin
+    note = "no facts file describes this file"
+    layers: tuple[str, ...] = ()
+    if recorded is not None:
+        note = "this is not the file that the facts file beside it describes"
+        layers = recorded.origin.layers
+    return Origin(layers=layers, bits=bits, may_saturate=("unknown layers",), notes=(note,))
+
+
 def _record(document: dict[str, Json]) -> Record:
     names = {field.name for field in fields(EngineFacts)}
     rest = {k: v for k, v in document.items() if k not in names | {"schema", "origin"}}

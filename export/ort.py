@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qadtr_edge import files, provenance
-from qadtr_edge.errors import BadInput, EngineFailed
+from qadtr_edge.errors import BadInput
 from qadtr_edge.integer import graph_file
 from qadtr_edge.integer.graph import IntegerGraph
 from qadtr_edge.types import EngineFacts, Json, Pixels
@@ -20,6 +20,7 @@ from qadtr_edge.types import EngineFacts, Json, Pixels
 from . import facts as facts_file
 from . import isa, observe
 from . import session as sessions
+from .calls import check_images, check_logits, closed, content_of
 from .dialects import ORT, PORTABLE
 from .facts import PORTABLE_DIGEST, Origin, Record
 from .onnx_file import INPUT, OUTPUT, PROPERTY_BITS, save
@@ -89,12 +90,7 @@ class OrtEngine:
     ) -> None:
         self.path = Path(artefact)
         sessions.runtime()
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise BadInput(
-                f"Cannot read {self.path}: {error.strerror}.", "Make it with `qadtr-edge export`."
-            ) from error
+        content = content_of(self.path)
         self._digest = hashlib.sha256(content).hexdigest()
         recorded = facts_file.read(self.path.parent)
         asked = recorded is not None and recorded.exact_without_vnni and isa.may_saturate_here()
@@ -115,14 +111,9 @@ class OrtEngine:
         return self._facts
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
-        if images.dtype != np.uint8 or images.shape[1:] != self._shape:
-            self._refuse(images)
+        check_images(self.path, self._shape, images=images)
         logits = self._run((OUTPUT,), {INPUT: images})[0]
-        if not np.isfinite(logits).all():
-            raise EngineFailed(
-                f"{self.path} answered with logits that are not numbers.",
-                "Check the checkpoint it was exported from, and export it again.",
-            )
+        check_logits(self.path, logits)
         return logits
 
     def close(self) -> None:
@@ -140,36 +131,14 @@ class OrtEngine:
         self.close()
 
     def _closed(self, *_: object) -> list[NDArray[np.float32]]:
-        raise EngineFailed(f"The engine of {self.path} is closed.", "Open it again.")
-
-    def _refuse(self, images: Pixels) -> None:
-        depth, height, width = self._shape
-        raise BadInput(
-            f"{self.path} takes uint8 images (N, {depth}, {height}, {width}); "
-            f"these are {images.dtype} {images.shape}.",
-            "Give RGB bytes, channels first, in the model's size.",
-        )
+        raise closed(self.path)
 
     def _observed(self) -> EngineFacts:
-        recorded = facts_file.read(self.path.parent)
-        if recorded is not None and self._digest in recorded.digests:
-            origin = recorded.origin
-        else:
-            origin = _stranger(recorded, self._properties)
+        bits = int(self._properties.get(PROPERTY_BITS, 8))
+        origin = facts_file.origin_of(self.path, digest=self._digest, bits=bits)
         blank = np.zeros((1, *self._shape), np.uint8)
         ran = observe.kernels(self.path, blank, options=self._options)
         return observe.facts(self.path, ran, options=self._options, origin=origin)
-
-
-def _stranger(recorded: Record | None, properties: dict[str, str]) -> Origin:
-    """What can be said of a file that no facts file beside it describes."""
-    note = "no facts file describes this file"
-    layers: tuple[str, ...] = ()
-    if recorded is not None:
-        note = "this is not the file that the facts file beside it describes"
-        layers = recorded.origin.layers
-    bits = int(properties.get(PROPERTY_BITS, 8))
-    return Origin(layers=layers, bits=bits, may_saturate=("unknown layers",), notes=(note,))
 
 
 def _image_shape(inputs: Sequence[_Input], path: Path) -> tuple[int, int, int]:
