@@ -13,15 +13,15 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"quant", "patch", "metrics", "statistics", "provenance", "runs", "kernels"},
     {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
-     "train_state", "craft", "search", "verdict", "replay", "timing", "loadgen", "peers", "analysis", "report",
-     "latency", "devices", "export"},
+     "train_state", "craft", "search", "replay", "timing", "loadgen", "peers", "analysis", "report",
+     "latency", "verdict", "devices", "export"},
     {"cli", "edge", "__main__"},
 )  # fmt: skip
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
-    "statistics", "verdict",
-    "runs", "results", "engines", "data", "integer.graph", "integer.graph_file", "integer.judge",
+    "statistics", "verdict", "runs", "results", "engines", "data", "integer.graph",
+    "integer.graph_file", "integer.judge",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
