@@ -83,12 +83,15 @@ class Unit:
     """One unit of work for a subject: this patch, placed by this policy under this seed.
 
     Placed patches bring their places along; the policy then only names how they were chosen.
+    ``places``: what the policy gives on these images, where it was computed before, on another
+    machine; then they are not computed again.
     """
 
     attacked: Attacked
     patch: Patch | PatchPerImage | PlacedPatches
     policy: Policy
     seed: int
+    places: Placements | None = None
 
 
 def identity(unit: Unit, subject: Subject, *, simulation: Subject | None = None) -> str:
@@ -155,6 +158,8 @@ def replay(
 
 def places_of(unit: Unit, data: Dataset) -> Placements:
     """Where the patch lands on each image."""
+    if unit.places is not None:
+        return unit.places
     if isinstance(unit.patch, PlacedPatches):
         return placed.places_of(unit.patch, data.ids)
     rows, columns = unit.patch.mask.shape
