@@ -2,8 +2,8 @@
 
 Nothing is imported until a name is asked for, so a missing runtime costs nothing until then. To
 add an engine, an attack, a defence, a model or a data set: one line here. Other packages add
-engines and attacks through the entry points ``qadtr_edge.engines`` and ``qadtr_edge.attacks``; a
-name of this file always wins over an entry point of the same name.
+engines, attacks and models through the entry points ``qadtr_edge.engines``, ``qadtr_edge.attacks``
+and ``qadtr_edge.models``; a name of this file always wins over an entry point of the same name.
 
 ``export/`` and ``kernels/`` are reached from the rest of the package only through this file.
 """
@@ -18,15 +18,22 @@ from .errors import BadInput, UnknownName
 TABLES: dict[str, dict[str, str]] = {
     "engine": {  # (artefact, *, threads) -> types.Engine
         "ort": "qadtr_edge.export.ort:OrtEngine",
+        "openvino": "qadtr_edge.export.openvino:OpenVinoEngine",
     },
     "builder": {  # (integer graph, folder, *, threads) -> artefact written into the folder
         "ort": "qadtr_edge.export.ort:build",
+        "openvino": "qadtr_edge.export.openvino:build",
     },
     "float builder": {  # (float graph, folder, *, threads) -> the yardstick written into the folder
         "ort": "qadtr_edge.export.fp32:build_float",
+        "openvino": "qadtr_edge.export.openvino:build_float",
     },
     "parity": {  # (integer graph, engine, *, images, model) -> types.Parity
         "ort": "qadtr_edge.export.parity:compare",
+        "openvino": "qadtr_edge.export.openvino:compare",
+    },
+    "tolerance": {  # of engines that are not exact: export.tolerance.Tolerance
+        "openvino": "qadtr_edge.export.openvino:TOLERANCE",
     },
     "isa": {  # other CPUs, emulated: (integer graph, model, *, images, name) -> counts
         "avx2": "qadtr_edge.export.other_cpu:compare",
@@ -66,6 +73,10 @@ TABLES: dict[str, dict[str, str]] = {
         "resnet56": "qadtr_edge.models.resnet:resnet56",
         "vgg11": "qadtr_edge.models.vgg:vgg11",
         "vgg16": "qadtr_edge.models.vgg:vgg16",
+        "resnet18": "qadtr_edge.models.resnet_imagenet:resnet18",
+        "resnet34": "qadtr_edge.models.resnet_imagenet:resnet34",
+        "resnet50": "qadtr_edge.models.resnet_imagenet:resnet50",
+        "squeezenet1_1": "qadtr_edge.models.squeezenet:squeezenet1_1",
         "mobilenetv2": "qadtr_edge.models.mobilenet:mobilenetv2",
         "mobilenetv2_imagenet": "qadtr_edge.models.mobilenet:mobilenetv2_imagenet",
     },
@@ -83,7 +94,9 @@ TABLES: dict[str, dict[str, str]] = {
     },
 }
 
-ENTRY_POINTS = {"engine": "qadtr_edge.engines", "attack": "qadtr_edge.attacks"}
+ENTRY_POINTS = {
+    "engine": "qadtr_edge.engines", "attack": "qadtr_edge.attacks", "model": "qadtr_edge.models",
+}  # fmt: skip
 
 DEFAULT_MODEL = "plain-resnet8-signs"
 ZOO = "zoo:"

@@ -37,6 +37,22 @@ class PixelInput(nn.Module):
         return (values / 255 - self.mean) / self.std
 
 
+class WithPixels(nn.Module):
+    """A classifier of your own behind ``PixelInput``: what ``prepare`` takes.
+
+    ``net`` maps normalised images to logits; its weights load under its own names.
+    """
+
+    def __init__(self, net: nn.Module, pixel_input: PixelInput) -> None:
+        super().__init__()
+        self.pixel_input = pixel_input
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.net(self.pixel_input(pixels))
+        return logits
+
+
 class Subsample(nn.Module):
     """Every ``stride``-th row and column."""
 

@@ -28,6 +28,9 @@ Clip = Literal["none", "relu", "relu6"]
 MOVES: frozenset[Op] = frozenset({"max_pool", "subsample", "pad_channels", "flatten"})
 """Steps whose output holds codes of their input (and 0), on the same scale."""
 
+LOGITS = "logits"
+"""The step added to a model whose logits are no matrix product."""
+
 TRANSPARENT: frozenset[Op] = MOVES | {"clip"}
 """Steps that keep codes and scale: they move, select or clamp."""
 
@@ -55,6 +58,7 @@ _FUNCTIONS: dict[object, type[nn.Module]] = {
     functional.relu: nn.ReLU, torch.relu: nn.ReLU, functional.relu6: nn.ReLU6,
     functional.silu: nn.SiLU, functional.hardswish: nn.Hardswish, torch.sigmoid: nn.Sigmoid,
     functional.sigmoid: nn.Sigmoid, torch.flatten: nn.Flatten, functional.dropout: nn.Dropout,
+    functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }  # fmt: skip
 _METHODS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "flatten": nn.Flatten,
@@ -134,15 +138,32 @@ def trace(model: nn.Module) -> tuple[Step, ...]:
             builder.emit(node, Step("global_average_pool", node.name, builder.inputs(node)))
         else:
             raise _refused(node)
+    _end_in_logits(builder)
     steps = tuple(builder.steps.values())
     given = next(node for node in graph.nodes if node.op == "output").args[0]
-    is_last = isinstance(given, fx.Node) and builder.alias[given] == steps[-1].name
+    is_last = isinstance(given, fx.Node) and builder.alias[given] in (
+        steps[-1].name, *(steps[-1].inputs if steps[-1].name == LOGITS else ())
+    )  # fmt: skip
     if steps[-1].op != "linear" or steps[-1].clip != "none" or not is_last:
         raise Unsupported(
             "The model does not end in a linear layer that gives the logits.",
-            "Return that layer's output alone, and nothing computed after it.",
+            "Return that layer's output, or the mean of the last convolution, and nothing else.",
         )
     return steps
+
+
+def _end_in_logits(builder: _Builder) -> None:
+    """Where the logits are a mean over rows and columns, an identity matrix makes them a product.
+
+    The integer graph gives its logits as one matrix product's sums, exact in float32.
+    """
+    steps = list(builder.steps.values())
+    widths = [s.module.out_channels for s in steps if isinstance(s.module, nn.Conv2d)]
+    if not widths or [s.op for s in steps[-2:]] != ["global_average_pool", "flatten"]:
+        return
+    identity = nn.Linear(widths[-1], widths[-1], bias=False)
+    nn.init.eye_(identity.weight)
+    builder.steps[LOGITS] = Step("linear", LOGITS, (steps[-1].name,), identity)
 
 
 def _check_ends(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
@@ -168,6 +189,11 @@ def _concatenated(builder: _Builder, node: fx.Node) -> tuple[str, ...]:
 
 def _called(node: fx.Node, kind: type[nn.Module]) -> nn.Module:
     """The module that a function or method call stands for."""
+    if kind is nn.AdaptiveAvgPool2d:
+        size = node.args[1] if len(node.args) > 1 else node.kwargs.get("output_size")
+        if size not in (1, (1, 1)):
+            raise _refused(node)
+        return nn.AdaptiveAvgPool2d(1)
     if kind is not nn.Flatten:
         return kind()
     first = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from .layers import PixelInput
+from .layers import PixelInput, WithPixels
 
 IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Channel mean and deviation of most public checkpoints, the CIFAR-10 ResNets included."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from ``.safetensors`` or a torch file (``weights_only=True``).
+    """Tensors by name from ``.safetensors``, ``.npz``, or a torch file (``weights_only=True``).
 
     A nested ``state_dict`` or ``model`` entry is opened, ``module.`` prefixes are dropped.
     Raises ``BadInput`` for a missing, damaged or pickled-code file.
@@ -27,13 +28,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             found: object = load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                found = {name: torch.from_numpy(arrays[name]).float() for name in arrays.files}
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"The weights file {path} cannot be read: {reason}.",
-            "Give a safetensors file, or a torch file that holds tensors only.",
+            "Give a safetensors file, an .npz, or a torch file that holds tensors only.",
         ) from error
     for name in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(name), dict):
@@ -50,6 +54,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Only the counters ``num_batches_tracked`` may be missing. Raises ``BadInput`` otherwise.
     """
     found = read_weights(path)
+    model = model.net if isinstance(model, WithPixels) else model
     wanted = model.state_dict()
     surplus = [name for name in found if name not in wanted]
     missing = [name for name in wanted if name not in found and "num_batches" not in name]

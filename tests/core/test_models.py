@@ -12,7 +12,7 @@ from torch import nn
 import nets
 from qadtr_edge import registry
 from qadtr_edge.models.checkpoint import build_model
-from qadtr_edge.models.layers import PadChannels, PixelInput, Subsample
+from qadtr_edge.models.layers import PadChannels, PixelInput, Subsample, WithPixels
 from qadtr_edge.models.mobilenet import MobileNetV2, mobilenetv2_imagenet
 from qadtr_edge.models.prepare import prepare
 from qadtr_edge.models.resnet import ResNet
@@ -22,11 +22,20 @@ from qadtr_edge.types import QuantSpec
 SIZES = {
     "resnet8": 75_290, "resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586,
     "resnet56": 853_018, "vgg11": 9_231_114, "vgg16": 14_728_266, "mobilenetv2": 2_236_682,
-    "mobilenetv2_imagenet": 3_504_872,
+    "mobilenetv2_imagenet": 3_504_872, "resnet18": 11_689_512, "resnet34": 21_797_672,
+    "resnet50": 25_557_032, "squeezenet1_1": 1_235_496,
 }  # fmt: skip
-"""Parameters. The ResNets' and MobileNetV2's are those of the public implementations."""
+"""Parameters: those of the public implementations, but for the VGGs."""
 
-DEEP = {"resnet44", "resnet56", "vgg16"}  # run at fewer widths: their parts are the others'
+IMAGENET = {"mobilenetv2_imagenet", "resnet18", "resnet34", "resnet50", "squeezenet1_1"}
+DEEP = {
+    "resnet44",
+    "resnet56",
+    "vgg16",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+}  # run at fewer widths: their parts are the others'
 
 
 def test_the_table_below_is_the_registry() -> None:
@@ -36,7 +45,7 @@ def test_the_table_below_is_the_registry() -> None:
 @pytest.mark.parametrize("name", registry.names("model"))
 def test_a_registered_model_runs_at_every_width(name: str) -> None:
     torch.manual_seed(0)
-    classes = 1000 if name.endswith("imagenet") else 10
+    classes = 1000 if name in IMAGENET else 10
     model = nets.lively(build_model(name, classes=classes))
     assert sum(p.numel() for p in model.parameters()) == SIZES[name]
     widths = (32, 4) if name in DEEP else (32, 8, 4, 2)
@@ -98,3 +107,23 @@ def test_mean_and_deviation_per_channel() -> None:
     pixel = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     values = PixelInput((0.5, 0.25, 0.0), (0.5, 0.25, 2.0))(pixel).flatten()
     assert values.tolist() == pytest.approx([1, 3, 0.5])
+
+
+def test_logits_that_are_a_mean_become_a_product_with_the_identity() -> None:
+    steps = trace(build_model("squeezenet1_1", classes=7))
+    last = steps[-1].module
+    assert steps[-1].op == "linear"
+    assert isinstance(last, nn.Linear)
+    assert torch.equal(last.weight, torch.eye(7))
+
+
+def test_a_classifier_of_ones_own_behind_the_pixels_is_prepared() -> None:
+    own = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+    model = nets.lively(WithPixels(own, PixelInput()))
+    net = prepare(model, QuantSpec(), widths=(32, 8), classes=5, image_px=16).eval()
+    images = nets.pixels(3, size=16)
+    with torch.no_grad():
+        assert torch.allclose(net.select(32)(images), model(images), rtol=1e-4, atol=1e-5)
