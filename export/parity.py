@@ -27,7 +27,12 @@ from .onnx_file import INPUT, OUTPUT
 BATCH = 64
 TRACED_IMAGES = 8
 
-Codes = NDArray[np.int16]
+OnBatch = Callable[[int], None]
+"""Hears how many more images are done."""
+
+
+def unheard(count: int) -> None:
+    """Where nobody listens."""
 
 
 def native_rounding() -> AddRounding:
@@ -43,7 +48,7 @@ def compare(
     model: Path | None = None,
     add: AddRounding | None = None,
     trace: bool = False,
-    on_batch: Callable[[int], None] = lambda count: None,
+    on_batch: OnBatch = unheard,
 ) -> Parity:
     """Compares onnxruntime's ``engine`` with the judge: see ``compared``."""
     return compared(
@@ -68,7 +73,7 @@ def compared(
     model: Path | None,
     add: AddRounding,
     trace: bool,
-    on_batch: Callable[[int], None],
+    on_batch: OnBatch,
     reveal: Callable[[IntegerGraph, Path, Pixels, Mapping[str, Json]], Revealed],
 ) -> Parity:
     """Compares ``engine`` with the judge on ``images`` (N, 3, H, W) uint8, bit for bit.
