@@ -276,9 +276,8 @@ class IntegerGraph:
     - ``input``: name of the input tensor, whose codes are the raw byte less its ``zero_point``
       (128 in our own networks).
     - ``logits``: name of the last node's output, ``(K,)`` float32 values.
-    - ``spec``: how it was quantized; ``source``: what it was lowered from (checkpoint digest,
-      model name, whether the width was trained), for provenance; ``notes``: what a reader of a
-      report must know (a fold that was not exact, say).
+    - ``spec``: how it was quantized; ``source``: what it was lowered from, for provenance;
+      ``notes``: what a reader of a report must know (a fold that was not exact, say).
     """
 
     nodes: tuple[Node, ...]

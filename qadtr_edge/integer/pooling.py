@@ -10,6 +10,11 @@ from .graph import Float32, Tensor
 from .windows import padded, taps
 
 
+def covers(node: g.AveragePool, x: Tensor) -> bool:
+    """Whether the window is all of ``x``."""
+    return node.kernel == x.shape[1:] and not any(node.padding)
+
+
 def max_pool(node: g.MaxPool, y: Tensor, *, codes: Float32) -> Float32:
     views = taps(
         padded(codes, node.padding, fill=-np.inf), node.kernel, stride=node.stride, dilation=(1, 1)
@@ -21,7 +26,12 @@ def max_pool(node: g.MaxPool, y: Tensor, *, codes: Float32) -> Float32:
 
 
 def average_pool(node: g.AveragePool, x: Tensor, *, y: Tensor, codes: Float32) -> Float32:
-    """float32 as onnxruntime: values are added in window order, divided, then quantized."""
+    """float32 as onnxruntime: values are added in window order, divided, then quantized.
+
+    A window that is the whole image is a global average there, on integers.
+    """
+    if covers(node, x):
+        return global_average_pool(x, y, codes=codes)
     total = _window_sum(node, codes * np.float32(x.scale))
     fill = 1 if node.count_include_pad else 0
     count = _window_sum(node, np.ones((1, 1, *codes.shape[2:]), np.float32), fill=fill)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from . import arithmetic
 from . import graph as g
 from .judge import accumulator_type
+from .pooling import covers
 
 Backward = Literal["clipped", "identity"]
 """``clipped``: no gradient through a saturated code; ``identity``: all of it, as if unclamped."""
@@ -138,9 +139,9 @@ class Twin(nn.Module):
                 top, left, bottom, right = node.padding
                 padded = functional.pad(x, (left, right, top, bottom), value=-torch.inf)
                 return self._limited(functional.max_pool2d(padded, node.kernel, node.stride), node)
-            case g.AveragePool():
+            case g.AveragePool() if not covers(node, tensors[node.x]):
                 return self._averaged(node, x)
-            case g.GlobalAveragePool():
+            case g.AveragePool() | g.GlobalAveragePool():
                 count = x.shape[2] * x.shape[3]
                 factor = float(
                     arithmetic.pooled_multiplier(tensors[node.x], tensors[node.y], count=count)
