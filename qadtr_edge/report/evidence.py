@@ -1,13 +1,15 @@
-"""What a run folder holds, read once: results, facts, parity, latency, manifest.
+"""What a run folder holds, read once: results, facts, parity, latency, verdict, manifest.
 
-Whatever was not run is ``None`` here and "not run" on the page.
+Whatever was not run is ``None`` here and "not run" on the page. A file that cannot be read is left
+out and named: a report of the rest is worth more than none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..engines import ARTEFACT
 from ..errors import BadInput
@@ -18,6 +20,10 @@ from ..runs import Run, read_manifest
 from ..types import Json, Result
 
 Object = Mapping[str, Json]
+T = TypeVar("T")
+
+VERDICT = "verdict.json"
+VERDICT_SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +55,28 @@ class EngineEvidence:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Everything a report is made of. ``results`` are in the order they were finished."""
+    """Everything a report is made of. ``results`` are in the order they were finished.
 
-    run: str
+    ``cells``: the automatic checks of each engine and width, as the attack suite wrote them;
+    ``unread``: what could not be read of this folder, and what to do about it.
+    """
+
+    home: Run
     stages: Mapping[str, Object]
     results: tuple[Result, ...]
     engines: tuple[EngineEvidence, ...]
     bench_plan: str | None
+    cells: tuple[Object, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> str:
+        return self.home.name
+
+    @property
+    def store(self) -> Store:
+        """The rows and the labels behind them."""
+        return Store(self.home.results, self.home.labels)
 
     def engine(self, name: str, bits: int) -> EngineEvidence | None:
         found = (item for item in self.engines if (item.engine, item.bits) == (name, bits))
@@ -68,36 +89,47 @@ class Evidence:
 
 
 def read(run: Run) -> Evidence:
-    """The evidence of ``run``. Raises ``BadInput`` for files that cannot be read."""
-    stages = read_manifest(run).get("stages")
-    bench = _object(run.bench) or {}
-    rows = bench.get("results")
-    latency = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    """The evidence of ``run``. Never fails over a file: ``unread`` says what was left out."""
+    unread: list[str] = []
+    nothing: Object = {}
+    stages = _try(lambda: read_manifest(run), nothing, unread=unread).get("stages")
+    bench = _object(run.bench, unread) or {}
     plan = bench.get("plan")
+    verdict = _object(run.folder / VERDICT, unread) or {}
+    if verdict and verdict.get("schema") != VERDICT_SCHEMA:
+        unread.append(
+            f"{VERDICT} has schema {verdict.get('schema')}; this version reads {VERDICT_SCHEMA}. "
+            "Run the attack suite again."
+        )
+        verdict = {}
     return Evidence(
-        run=run.name,
+        home=run,
         stages={
             name: entry
             for name, entry in (stages if isinstance(stages, dict) else {}).items()
             if isinstance(entry, dict)
         },
-        results=Store(run.results, run.labels).rows(),
+        results=_try(Store(run.results, run.labels).rows, (), unread=unread),
         engines=tuple(
-            _engine(run, name, bits=bits, latency=latency)
+            _engine(run, name, bits=bits, latency=_objects(bench.get("results")), unread=unread)
             for name in sorted(names("engine"))
             for bits in run.widths(name)
             if (run.engine(name, bits) / ARTEFACT).is_file()
         ),
         bench_plan=str(plan["name"]) if isinstance(plan, dict) and "name" in plan else None,
+        cells=tuple(_objects(verdict.get("cells"))),
+        unread=tuple(unread),
     )
 
 
-def _engine(run: Run, name: str, *, bits: int, latency: list[dict[str, Json]]) -> EngineEvidence:
+def _engine(
+    run: Run, name: str, *, bits: int, latency: list[Object], unread: list[str]
+) -> EngineEvidence:
     folder = run.engine(name, bits)
     artefact = folder / ARTEFACT
     sha = digest(artefact)
-    facts = _object(folder / "facts.json")
-    parity = _object(folder / "verify.json")
+    facts = _object(folder / "facts.json", unread)
+    parity = _object(folder / "verify.json", unread)
     return EngineEvidence(
         engine=name,
         bits=bits,
@@ -123,16 +155,32 @@ def _engine(run: Run, name: str, *, bits: int, latency: list[dict[str, Json]]) -
     )
 
 
+def _try(read: Callable[[], T], otherwise: T, *, unread: list[str]) -> T:
+    """What ``read`` gives, or ``otherwise`` with the reason noted when it cannot be read."""
+    try:
+        return read()
+    except BadInput as error:
+        unread.append(f"{error.fact} {error.remedy}")
+        return otherwise
+
+
 def _is_of(found: Object | None, key: str, sha: str) -> bool:
     """Whether a JSON file speaks of the engine file with this digest."""
     return found is not None and found.get(key) == sha
 
 
-def _object(file: Path) -> Object | None:
-    """The JSON object in a file, or ``None`` when the file is absent."""
+def _object(file: Path, unread: list[str]) -> Object | None:
+    """The JSON object in a file, or ``None`` when it is absent or cannot be read."""
     if not file.is_file():
         return None
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise BadInput(f"{file} does not hold a JSON object.", "Delete it and run its stage again.")
-    return value
+    value = _try(lambda: read_json(file), None, unread=unread)
+    if isinstance(value, dict):
+        return value
+    if value is not None:
+        unread.append(f"{file} does not hold a JSON object. Delete it and run its stage again.")
+    return None
+
+
+def _objects(value: Json) -> list[Object]:
+    """The objects in a list, or none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

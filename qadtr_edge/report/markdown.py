@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..types import FLOAT_BITS, Json
+from ..types import Json
+from . import words
 from .document import Document, Line
 from .evidence import Object
 from .rows import Row
 from .warnings import title
-
-NOT_RUN = "not run"
 
 SUMMARY = (
     "engine", "ran as", "parity", "strongest attack", "ASR [95 %]", "control", "excess",
@@ -39,7 +38,9 @@ def page(document: Document) -> str:
         _table(SUMMARY, summary(document)),
         _latency_note(document),
         "## Attacks",
-        _table(DETAIL, detail(document)) if document.rows else f"{NOT_RUN}: `qadtr-edge attack`.",
+        _table(DETAIL, detail(document))
+        if document.rows
+        else f"{words.NOT_RUN}: `qadtr-edge attack`.",
         "ASR = fooled / eligible; eligible images are right on this engine without the patch (and, "
         "if targeted, not of the target class). Intervals are Wilson 95 %. Excess = ASR minus that "
         "of the strongest of grey, noise and crop with the same size, places and images. p: exact "
@@ -67,18 +68,18 @@ def _summary_row(line: Line) -> list[str]:
     row, single, many = line.strongest, line.timed(1), line.timed(64)
     return [
         title(line.engine.engine, line.engine.bits),
-        _ran_as(line),
-        _parity(line),
-        NOT_RUN if row is None else row.result.attack,
-        NOT_RUN if row is None else _rate(row),
-        _percent(row.control_asr if row else None),
-        _points(row.asr_excess if row else None),
-        _percent(row.clean_accuracy if row else None),
-        _percent(row.robust_accuracy if row else None),
-        _paired(row),
-        _milliseconds(single),
-        _number(many, "images_per_s", "{:,.0f}"),
-        _number(single, "speedup_vs_fp32", "{:.2f}x"),
+        words.ran_as(line.engine),
+        words.parity(line.engine),
+        words.NOT_RUN if row is None else row.result.attack,
+        words.NOT_RUN if row is None else words.rate(row),
+        words.percent(row.control_asr if row else None),
+        words.points(row.asr_excess if row else None),
+        words.percent(row.clean_accuracy if row else None),
+        words.percent(row.robust_accuracy if row else None),
+        words.paired(row),
+        words.milliseconds(single),
+        words.number(many, "images_per_s", shape="{:,.0f}"),
+        words.number(single, "speedup_vs_fp32", shape="{:.2f}x"),
         f"{line.engine.size_bytes / 1000:,.0f}",
     ]
 
@@ -88,15 +89,15 @@ def _detail_row(row: Row) -> list[str]:
     return [
         title(result.engine, result.bits),
         f"{result.attack} (control)" if row.is_control else result.attack,
-        result.goal if result.target is None else f"to class {result.target}",
+        words.goal(row),
         row.size,
         result.placement,
         f"{counts.fooled} / {counts.eligible}",
-        _rate(row),
-        "-" if row.is_control else _points(row.asr_excess),
-        _percent(row.robust_accuracy),
-        _percent(row.sim_asr),
-        _paired(row),
+        words.rate(row),
+        "-" if row.is_control else words.points(row.asr_excess),
+        words.percent(row.robust_accuracy),
+        words.percent(row.sim_asr),
+        words.paired(row),
         str(counts.n),
     ]
 
@@ -109,72 +110,20 @@ def _sentence(line: Line) -> str:
         "; no control of as many tries was run"
         if row.control is None
         else f"; the strongest control of that size, {row.control.attack}, fools "
-        f"{_percent(row.control_asr)}"
+        f"{words.percent(row.control_asr)}"
     )
     goal = "" if row.result.target is None else f" towards class {row.result.target}"
     return (
-        f"**{title(line.engine.engine, line.engine.bits)}** ({_ran_as(line)}): the strongest patch "
-        f"tried{goal}, {row.result.attack} at {row.size} px, fools "
-        f"{counts.fooled} of {counts.eligible} images, {_rate(row)}{control}."
+        f"**{title(line.engine.engine, line.engine.bits)}** ({words.ran_as(line.engine)}): the "
+        f"strongest patch tried{goal}, {row.result.attack} at {row.size} px, fools "
+        f"{counts.fooled} of {counts.eligible} images, {words.rate(row)}{control}."
     )
-
-
-def _ran_as(line: Line) -> str:
-    """Values and kernels apart: a narrow width is never passed off as a narrow kernel."""
-    bits, precision = line.engine.bits, line.engine.precision
-    if bits == FLOAT_BITS:
-        return "float32"
-    if precision is None:
-        return "not observed"
-    return f"values {bits}-bit, kernel int8" if precision == "integer" else precision.upper()
-
-
-def _parity(line: Line) -> str:
-    parity = line.engine.parity
-    if line.engine.bits == FLOAT_BITS:
-        return "-"
-    if parity is None:
-        return NOT_RUN
-    return f"{parity.get('logit_mismatches')} of {parity.get('logits_compared')} logits differ"
-
-
-def _rate(row: Row) -> str:
-    low, high = row.interval.low, row.interval.high
-    return f"{100 * row.asr:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _paired(row: Row | None) -> str:
-    if row is None or row.p_mcnemar is None:
-        return NOT_RUN
-    counts = row.result.counts
-    return f"{counts.sim_only} / {counts.engine_only} (p = {row.p_mcnemar:.2g})"
-
-
-def _percent(fraction: float | None) -> str:
-    return NOT_RUN if fraction is None else f"{100 * fraction:.1f} %"
-
-
-def _points(fraction: float | None) -> str:
-    return NOT_RUN if fraction is None else f"{100 * fraction:+.1f} points"
-
-
-def _milliseconds(timed: Object | None) -> str:
-    if timed is None:
-        return NOT_RUN
-    values = (timed.get(key) for key in ("p50_ms", "p90_ms", "p99_ms"))
-    text = " / ".join(f"{value:.3f}" for value in values if isinstance(value, float | int))
-    return text if timed.get("stable") is True else f"{text} UNSTABLE"
-
-
-def _number(timed: Object | None, key: str, shape: str) -> str:
-    value = None if timed is None else timed.get(key)
-    return shape.format(value) if isinstance(value, float | int) else NOT_RUN
 
 
 def _latency_note(document: Document) -> str:
     plan = document.evidence.bench_plan
     if plan is None:
-        return f"Latency: {NOT_RUN} (`qadtr-edge bench`)."
+        return f"Latency: {words.NOT_RUN} (`qadtr-edge bench`)."
     return f"Latency ({plan} mode): percentiles at batch 1, images/s at batch 64."
 
 

@@ -131,15 +131,20 @@ def worst(rows: Iterable[Row]) -> Row | None:
     Only rows of one set of images are: of the largest set, at a tie of the one with most rows.
     Among them untargeted rows when there are any, else targeted ones. Controls are left out.
     """
+    of_set = largest(rows)
+    if not of_set:
+        return None
+    untargeted = [row for row in of_set if row.result.goal == "untargeted"]
+    return min(untargeted or of_set, key=lambda row: (-row.asr, _order(row)))
+
+
+def largest(rows: Iterable[Row]) -> list[Row]:
+    """The attack rows of one set of images: of the largest, at a tie of the one with most rows."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if not row.is_control:
             groups.setdefault(row.result.data_digest, []).append(row)
-    if not groups:
-        return None
-    of_set = max(groups.values(), key=_weight)
-    untargeted = [row for row in of_set if row.result.goal == "untargeted"]
-    return min(untargeted or of_set, key=lambda row: (-row.asr, _order(row)))
+    return max(groups.values(), key=_weight, default=[])
 
 
 def _weight(group: list[Row]) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ INDICATIVE_N = 1000
 def warnings(evidence: Evidence, rows: tuple[Row, ...]) -> tuple[str, ...]:
     """Every warning of a run, the gravest first, each once."""
     found = [
+        *evidence.unread,
         *_about_attacks(rows),
         *(text for engine in evidence.engines for text in _about_engine(engine)),
         *_about_rows(evidence, rows),

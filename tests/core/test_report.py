@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from qadtr_edge import files, metrics, runs
 from qadtr_edge.cli.report import report
-from qadtr_edge.errors import BadInput
-from qadtr_edge.report import document, evidence, markdown, rows
+from qadtr_edge.report import document, evidence, markdown, rows, words
 from qadtr_edge.results import Answers, Outcomes, Store
 from qadtr_edge.types import Counts, Result
 
@@ -88,7 +87,7 @@ def composed(run: runs.Run) -> document.Document:
 def test_an_empty_run_says_not_run_and_no_number(run: runs.Run) -> None:
     found = composed(run)
     text = markdown.page(found)
-    assert text.count(markdown.NOT_RUN) > 10
+    assert text.count(words.NOT_RUN) > 10
     assert found.as_json()["results"] == []
     assert any("No attack was run" in warning for warning in found.warnings)
     assert any("not verified" in warning for warning in found.warnings)
@@ -266,10 +265,27 @@ def test_the_verb_writes_the_page_and_prints_one_document(
     assert "not run" in capsys.readouterr().out
 
 
-def test_a_damaged_file_is_bad_input(run: runs.Run) -> None:
+def test_a_damaged_file_is_named_and_the_rest_is_reported(run: runs.Run) -> None:
+    add(run, result(digest(run)))
     run.bench.write_text("[]")
-    with pytest.raises(BadInput, match="JSON object"):
-        composed(run)
+    (run.engine("ort", 8) / "verify.json").write_text("{")
+    files.write_json(run.folder / "verdict.json", {"schema": 99, "cells": [{}]})
+    found = composed(run)
+    assert any("bench.json does not hold a JSON object" in text for text in found.warnings)
+    assert any("verify.json is not valid JSON" in text for text in found.warnings)
+    assert any("verdict.json has schema 99" in text for text in found.warnings)
+    assert "50.0 % [46.7, 53.3]" in markdown.page(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('{"schema": 0, "key": "k"}', "has schema 0"), ('{"schema": 1, "key": "k"}', "lacks or adds")],
+)
+def test_results_of_another_schema_are_named(run: runs.Run, line: str, said: str) -> None:
+    run.results.write_text(f"{line}\n")
+    found = composed(run)
+    assert found.rows == ()
+    assert said in found.warnings[0]
 
 
 def test_a_manifest_without_stages_is_a_run_without_stages(run: runs.Run) -> None:
