@@ -20,8 +20,8 @@ from ..files import REMEDIES
 OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 VERBS = (
-    "train", "quantize", "export", "verify", "attack", "bench", "analyze", "report", "data",
-    "doctor",
+    "train", "quantize", "export", "verify", "attack", "bench", "analyze", "report", "bundle",
+    "data", "doctor",
 )  # fmt: skip
 """In the order of ``--help``; each is the function of that name in the file of that name."""
 

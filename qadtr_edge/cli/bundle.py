@@ -1,0 +1,136 @@
+"""``qadtr-edge bundle``: one file that replays and times a run's engines on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import console, timing
+from ..devices import bundle as bundles
+from ..devices.bundle import Clock, Job
+from ..errors import BadInput
+from ..files import digest
+from ..patch import bank
+from ..patch.placement import check_fit, policy
+from ..runs import DEFAULT_ROOT, open_run, record, width_name
+from ..types import FLOAT_BITS
+from . import attack_plan, options
+from .attack_plan import Plan
+
+CONTROLS = "controls"
+ATTACKS = "gap,controls"
+CRAFT_IMAGES = 1000
+
+
+def bundle(
+    *,
+    run: options.RunPath = None,
+    runs: options.RunsRoot = DEFAULT_ROOT,
+    engine: options.Engines = "ort",
+    bits: options.Bits = None,
+    attack: Annotated[
+        str, typer.Option(help="Attacks, several with commas. The controls always come along.")
+    ] = ATTACKS,
+    patch_size: Annotated[
+        str | None,
+        typer.Option(metavar="PX", help="Side, or HxW. Default: 6, and 50 from 96 px images on."),
+    ] = None,
+    patch: Annotated[
+        Path | None, typer.Option(help="Take this .png or .npz instead of crafting.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(help="random, plain, centre or fixed:TOP,LEFT. Default: the attack's own."),
+    ] = None,
+    victim: Annotated[
+        str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
+    ] = "twin",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
+    data: Annotated[
+        str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
+    ] = None,
+    data_root: options.DataRoot = None,
+    batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the crafting.")] = 1,
+    seed: options.Seed = 0,
+    out: Annotated[Path, typer.Option(help="The file to write; it ends in .pyz.")],
+    json: options.JsonFlag = False,
+) -> None:
+    """Pack engines, images and patches into one file that runs on a device."""
+    if out.suffix != ".pyz":
+        raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
+    names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
+    attack_plan.victim(victim)
+    sizes = options.counts("--batch", batch)
+    opened = open_run(run, runs)
+    subjects = options.subjects(opened, engine, bits=bits)
+    for width in dict.fromkeys(width for _, width in subjects):
+        attack_plan.require_fresh(opened, width)
+    given = None if patch is None else bank.load(patch)
+    source = attack_plan.source(opened, data)
+    patch_px = (
+        attack_plan.patch_px(patch_size, image_px=source.image_px)
+        if given is None
+        else (given.mask.shape[0], given.mask.shape[1])
+    )
+    how = policy(placement or "plain", image_px=source.image_px)
+    check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
+    console.say(f"Loading {source.name} …")
+    test = source.load("test", root=data_root, limit=images)
+    plan = Plan(
+        run=opened,
+        names=names,
+        given=given,
+        patch_px=patch_px,
+        target=None if target is None else attack_plan.class_of(target, test.class_names),
+        placement=placement,
+        victim=victim,
+        steps=steps,
+        seed=seed,
+        batch=1,
+        threads=threads,
+        test=test,
+        craft=source.load("craft", root=data_root, limit=CRAFT_IMAGES),
+        classes=attack_plan.classes_of(opened, test),
+    )
+    jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
+    sha = bundles.write(
+        out, jobs, run=opened, data=test, classes=plan.classes,
+        clock=Clock(timing.QUICK, tuple(sizes)),
+    )  # fmt: skip
+    record(opened, "bundle", options={
+        "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
+        "patch_size": list(patch_px), "target": plan.target, "placement": placement,
+        "victim": victim, "steps": steps, "images": len(test), "data": source.name,
+        "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
+    })  # fmt: skip
+    _tell(out, jobs, as_json=json)
+
+
+def _job(plan: Plan, engine: str, *, bits: int, asked: str | None) -> Job:
+    """What is replayed on one engine; the float model is only timed, unless it was asked for."""
+    if bits == FLOAT_BITS and asked is None:
+        return Job(engine, bits, ())
+    attacked = list(attack_plan.units(plan, bits))
+    return Job(engine, bits, (*attacked, *attack_plan.control_units(plan, attacked)))
+
+
+def _tell(out: Path, jobs: list[Job], *, as_json: bool) -> None:
+    size = out.stat().st_size
+    if as_json:
+        console.print_json({
+            "file": str(out), "bytes": size, "digest": digest(out),
+            "engines": [
+                {"engine": job.engine, "bits": job.bits, "units": len(job.units)} for job in jobs
+            ],
+        })  # fmt: skip
+        return
+    for job in jobs:
+        console.answer(f"{job.engine} {width_name(job.bits)}: {len(job.units)} units")
+    console.answer(f"{out}: {size / 1e6:.1f} MB. On the device: python3 {out.name} run --out DIR")

@@ -1,0 +1,41 @@
+"""The part of this package that travels to a device: what runs there on NumPy and one runtime."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+CARRIED = (
+    "__init__.py", "types.py", "errors.py", "registry.py", "streams.py", "files.py", "console.py",
+    "metrics.py", "provenance.py", "runs.py", "results.py", "engines.py", "replay.py", "timing.py",
+    "latency.py", "edge.py", "patch", "data", "devices",
+)  # fmt: skip
+"""Files and folders of ``qadtr_edge``; ``export`` comes whole, ``integer`` as far as named here."""
+
+INTEGER = (
+    "__init__.py", "arithmetic.py", "graph.py", "graph_file.py", "judge.py", "pooling.py",
+    "windows.py",
+)  # fmt: skip
+"""The integer graph and its judge; lowering and the twin need torch."""
+
+
+def sources() -> dict[str, bytes]:
+    """The files of the package by their path in a bundle, ``qadtr_edge/types.py`` for one."""
+    home = Path(__file__).resolve().parents[1]
+    found = {f"qadtr_edge/integer/{name}": home / "integer" / name for name in INTEGER}
+    for name in CARRIED:
+        top = home / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*.py")):
+            found[f"qadtr_edge/{path.relative_to(home).as_posix()}"] = path
+    export = _export()
+    for path in sorted(export.rglob("*.py")):
+        found[f"qadtr_edge/export/{path.relative_to(export).as_posix()}"] = path
+    return {name: path.read_bytes() for name, path in sorted(found.items())}
+
+
+def _export() -> Path:
+    """The folder of the engines, wherever it is installed; nothing of it is imported."""
+    spec = find_spec("qadtr_edge.export")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,174 @@
+"""What runs on a device: ``python3 FILE.pyz run --out DIR``, on NumPy and one runtime.
+
+The folder holds what a run's does (``results.jsonl``, ``labels/``, ``bench.json``, ``engines/``)
+and ``device.json``, the machine and what was observed of each engine. Running it again goes on
+where it stopped. Lines of results hold no times, so two devices that compute alike write the same
+lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from . import console, latency, replay, timing
+from .devices import background
+from .devices.background import DEVICE
+from .devices.bundle import Bundle, read, unpack_engines
+from .devices.probe import probe
+from .devices.state import state
+from .errors import QadtrError
+from .files import read_json, write_json
+from .latency import Subject
+from .results import Store
+from .runs import Run, width_name
+from .types import Json
+
+OK, USER_ERROR, BUG, INTERRUPTED = 0, 2, 70, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command of a bundle; its exit code. The bundle is the file Python was given."""
+    chosen = _parser().parse_args(words)
+    bundle = Path(sys.argv[0])
+    try:
+        if chosen.command == "probe":
+            console.print_json(probe(Path.cwd()))
+        elif chosen.command == "run":
+            with background.sole_worker(chosen.out):
+                run(read(bundle), chosen.out, threads=chosen.threads)
+        elif chosen.command == "start":
+            console.print_json(background.start(bundle, chosen.out, threads=chosen.threads))
+        elif chosen.command == "status":
+            console.print_json(background.status(chosen.out))
+        else:
+            background.send(chosen.out, sys.stdout.buffer)
+    except QadtrError as error:
+        fact, remedy = background.spoken(error)
+        console.say(f"Error: {fact}\n{remedy}")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.say("Interrupted. To go on, run it again with the same --out.")
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001  (the outermost frame: what arrives here is a bug)
+        traceback.print_exc()
+        console.say("This is a bug in qadtr-edge: please report it with the lines above.")
+        return BUG
+    return OK
+
+
+def run(bundle: Bundle, out: Path, *, threads: int) -> None:
+    """Replays every unit of the bundle, then times the engines; what is finished is not redone."""
+    made = Run(out)
+    unpack_engines(bundle, made)
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(
+                latency.open_subject(made, job.engine, bits=job.bits, threads=threads)
+            )
+            for job in bundle.jobs
+        ]
+        write_json(made.folder / DEVICE, _device(bundle, subjects, out=out, threads=threads))
+        _replay(bundle, made, subjects=subjects)
+        if not _is_timed(bundle, made, threads=threads):
+            write_json(made.bench, _timed(bundle, subjects, threads=threads))
+    console.say(f"Done: {out / 'results.jsonl'}, {made.bench}.")
+
+
+def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
+    store = Store(made.results, made.labels)
+    done = 0
+    for job, one in zip(bundle.jobs, subjects, strict=True):
+        facts = one.engine.facts
+        subject = replay.Subject(one.engine, replay.engine_digest(facts), bundle.data)
+        for unit in job.units:
+            if store.finished(replay.identity(unit, subject)) is None:
+                row, outcomes = replay.replay(unit, facts, subject=subject)
+                store.append(row, outcomes)
+            done += 1
+            where = f"{facts.engine} {width_name(facts.bits)}"
+            console.say(f"{done}/{bundle.units} units: {unit.attacked.name} on {where}")
+
+
+def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict[str, Json]:
+    """What ``bench`` writes of these engines, on images of the bundle."""
+    plan = bundle.clock.plan
+    document: dict[str, Json] = {
+        "schema": latency.SCHEMA,
+        "run": bundle.run,
+        "bundle": bundle.digest,
+        "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
+        "threads": threads,
+        "environment": {**timing.environment(), **state()},
+    }
+    rows: list[Json] = []
+    loop_ms: dict[str, Json] = {}
+    for size in bundle.clock.batches:
+        console.say(f"Timing {len(subjects)} engines at batch {size} …")
+        images = bundle.data.images[np.arange(size) % len(bundle.data)]
+        loop_ms[str(size)] = round(latency.loop_cost_ms(images, classes=bundle.classes), 6)
+        timed = latency.rows(subjects, images, plan=plan)
+        rows += [row.as_json(samples=True) for row in timed]
+    document["loop_cost_p50_ms"] = loop_ms
+    document["environment_after"] = {"load_average": timing.load_average(), **state()}
+    document["results"] = rows
+    return document
+
+
+def _is_timed(bundle: Bundle, made: Run, *, threads: int) -> bool:
+    """Whether the timing in the folder is that of this bundle with as many threads."""
+    if not made.bench.is_file():
+        return False
+    held = read_json(made.bench)
+    return (
+        isinstance(held, dict)
+        and held.get("bundle") == bundle.digest
+        and held.get("threads") == threads
+    )
+
+
+def _device(
+    bundle: Bundle, subjects: Sequence[Subject], *, out: Path, threads: int
+) -> dict[str, Json]:
+    engines: list[Json] = []
+    for one in subjects:
+        facts = one.engine.facts
+        said: dict[str, Json] = {"answers_digest": replay.engine_digest(facts)}
+        engines.append({**said, **asdict(facts), "options": dict(facts.options)})
+    return {
+        "bundle": bundle.digest,
+        "run": bundle.run,
+        "units": bundle.units,
+        "threads": threads,
+        "device": probe(out),
+        "engines": engines,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python3 {Path(sys.argv[0]).name}",
+        description="Replays adversarial patches on this machine's engines, and times them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    told = {
+        "run": "replay and time everything; run again to go on after an interruption",
+        "start": "the same in the background, with a log in the folder",
+        "status": "how far the folder's work is, as JSON",
+        "send": "write the folder's results to stdout, as a tar file",
+        "probe": "what this machine is, as JSON",
+    }
+    for name, text in told.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name != "probe":
+            command.add_argument("--out", type=Path, required=True, help="folder of the results")
+        if name in {"run", "start"}:
+            command.add_argument("--threads", type=int, default=1, help="threads of the engines")
+    return parser
