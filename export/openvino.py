@@ -122,10 +122,11 @@ def _reveal(
     names = runtime.reveal(changed, [outputs[n] for n in shown if n in outputs], path=model)
     opened = runtime.compiled(changed, fixed, path=model)
     answer = opened(images)
+    hidden = "fused into the kernels behind them"
     tensors = {name: np.asarray(answer[name]) for name in (*names, OUTPUT)}
     if np.array_equal(tensors[OUTPUT], plain(images)[OUTPUT]):
-        return Revealed(tensors)
-    return Revealed(tensors, ("showing the layers changed the logits",))
+        return Revealed(tensors, hidden)
+    return Revealed(tensors, hidden, ("showing the layers changed the logits",))
 
 
 class OpenVinoEngine:

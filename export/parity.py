@@ -1,7 +1,7 @@
 """Engine against judge: how many logits differ, and in which layer they first do.
 
 All logits of all images are compared, in batches, in constant memory. Layers are compared on a
-few images: those whose logits differ. To see a layer, its tensor is made one more output of the
+few images: those whose logits differ most. To see a layer, its tensor is made one more output of the
 ONNX file; the kernels that run are checked to be the same as without.
 """
 
@@ -59,9 +59,13 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class Revealed:
-    """What one engine held under the names of tensors, and what a reader must know of it."""
+    """What one engine held under the names of tensors, and what a reader must know of it.
+
+    ``hidden`` says why other tensors are not among them.
+    """
 
     tensors: Mapping[str, NDArray[np.generic]]
+    hidden: str
     notes: tuple[str, ...] = ()
 
 
@@ -85,8 +89,7 @@ def compared(
     """
     judge = Judge(graph, add=add)
     mismatches = argmax = 0
-    largest = 0.0
-    different: list[int] = []
+    gaps = np.zeros(len(images))
     for start in range(0, len(images), BATCH):
         batch = np.ascontiguousarray(images[start : start + BATCH])
         ours = np.concatenate([judge(part) for part in judge.batches(batch)])
@@ -94,13 +97,14 @@ def compared(
         unequal = ours != theirs
         mismatches += int(unequal.sum())
         argmax += int((ours.argmax(1) != theirs.argmax(1)).sum())
-        largest = max(largest, float(np.abs(ours - theirs).max(initial=0.0)))
-        different += [start + int(row) for row in np.flatnonzero(unequal.any(1))]
+        gaps[start : start + len(batch)] = np.abs(ours - theirs).max(1, initial=0.0)
         on_batch(len(batch))
+    largest = float(gaps.max(initial=0.0))
     counts = Parity(len(images), len(images) * graph.classes, mismatches, largest, argmax)
-    if model is None or not (different or trace) or not len(images):
+    if model is None or not (mismatches or trace) or not len(images):
         return counts
-    chosen = np.asarray(images[(different or list(range(len(images))))[:TRACED_IMAGES]])
+    worst = np.argsort(-gaps, kind="stable")[:TRACED_IMAGES]
+    chosen = np.asarray(images[np.sort(worst)])
     return _traced(counts, judge, chosen, reveal(graph, model, chosen, engine.facts.options))
 
 
@@ -116,7 +120,7 @@ def _traced(counts: Parity, judge: Judge, images: Pixels, revealed: Revealed) ->
         else:
             missing.append(node.name)
     first = next((layer.layer for layer in layers if layer.mismatches), None)
-    notes = [f"not found in the file: {', '.join(missing)}"] if missing else []
+    notes = [f"{revealed.hidden}: {', '.join(missing)}"] if missing else []
     return replace(
         counts, first_divergent_layer=first, layers=tuple(layers), notes=(*notes, *revealed.notes)
     )
@@ -133,7 +137,8 @@ def _reveal(
     before = kernels(model, images[:1], options=options)
     after = kernels(model, images[:1], options=options, content=content)
     changed = _kinds(before) != _kinds(after)
-    return Revealed(tensors, ("showing the layers changed which kernels ran",) if changed else ())
+    notes = ("showing the layers changed which kernels ran",) if changed else ()
+    return Revealed(tensors, "not found in the file", notes)
 
 
 def _codes(held: NDArray[np.generic], tensor: Tensor) -> NDArray[np.generic]:
