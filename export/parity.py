@@ -1,8 +1,8 @@
 """Engine against judge: how many logits differ, and in which layer they first do.
 
 All logits of all images are compared, in batches, in constant memory. Layers are compared on a
-few images: those whose logits differ most. To see a layer, its tensor is made one more output of the
-ONNX file; the kernels that run are checked to be the same as without.
+few images: those whose logits differ most. To see a layer, its tensor is made one more output of
+the ONNX file; the kernels that run are checked to be the same as without.
 """
 
 from __future__ import annotations
