@@ -9,8 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qadtr_edge import files, provenance
-from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Pixels
+from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json
 
 from . import gate, isa
 from .facts import Origin
@@ -29,17 +32,22 @@ _BLOCKED = "_nchwc"
 
 
 def kernels(
-    path: Path, images: Pixels, *, options: Mapping[str, Json], content: bytes | None = None
+    path: Path,
+    images: NDArray[np.generic],
+    *,
+    options: Mapping[str, Json],
+    content: bytes | None = None,
+    feed: str = INPUT,
 ) -> list[Kernel]:
     """The kernels that one call on ``images`` runs under ``options``, in execution order.
 
-    ``content``: the bytes to run in place of those in ``path``.
+    ``content``: the bytes to run in place of those in ``path``; ``feed``: the input's name.
     """
     model = path.read_bytes() if content is None else content
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(model, options, path=path, profile=Path(folder) / "profile")
         with explained(path):
-            session.run(None, {INPUT: images})
+            session.run(None, {feed: images})
         events: list[Event] = json.loads(Path(session.end_profiling()).read_text())
     ran = [event for event in events if event.get("cat") == "Node"]
     ran = [event for event in ran if str(event["name"]).endswith(_SUFFIX)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PROVIDER = "CPUExecutionProvider"
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 X64_QUANT_PRECISION = "session.x64quantprecision"
 
 
@@ -54,6 +55,7 @@ def open_session(
     made.intra_op_num_threads = chosen["intra_op_num_threads"]
     made.inter_op_num_threads = chosen["inter_op_num_threads"]
     made.log_severity_level = 4  # what fails is raised; a warning printed by C++ helps nobody
+    made.add_session_config_entry(_EXTERNAL_FOLDER, str(path.resolve().parent))
     for name, value in chosen.items():
         if name.startswith("session."):
             made.add_session_config_entry(name, str(value))

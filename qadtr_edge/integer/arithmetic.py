@@ -115,7 +115,10 @@ def sum_table(a: Tensor, b: Tensor, *, y: Tensor, rounding: AddRounding) -> Floa
     left, right = _CODES[:, None], _CODES[None, :]
     ratio_a, ratio_b = (np.float32(np.float32(x.scale) / np.float32(y.scale)) for x in (a, b))
     zero_a, zero_b, zero_y = (np.float32(x.zero_point) for x in (a, b, y))
-    if rounding == "x86":
+    if rounding == "x86 int8":
+        left, right = left - np.float32(128), right - np.float32(128)
+        zero_a, zero_b, zero_y = (zero - np.float32(128) for zero in (zero_a, zero_b, zero_y))
+    if rounding != "aarch64":
         # k = f32(zy - fma(ra, za, f32(rb zb))); rint(fma(a, ra, fma(b, rb, k))) - zy
         offset = zero_y - fma(ratio_a, zero_a, plus=ratio_b * zero_b)
         total = np.rint(fma(left, ratio_a, plus=fma(right, ratio_b, plus=offset))) - zero_y

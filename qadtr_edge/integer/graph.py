@@ -290,7 +290,7 @@ class IntegerGraph:
     notes: tuple[str, ...] = ()
 
 
-AddRounding = Literal["x86", "aarch64"]
+AddRounding = Literal["x86", "x86 int8", "aarch64"]
 
 
 def arrays_of(node: Node) -> dict[str, NDArray[np.generic]]:

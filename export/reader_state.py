@@ -1,0 +1,67 @@
+"""Where the reading of a file stands, and the words its operators share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .reader_build import Build
+from .reader_geometry import Attributes
+from .reader_values import Array, Constant, Image, Pending, Real, Unreadable, Value
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """``values`` by name, how many nodes read each, and whether the model wants BGR."""
+
+    build: Build
+    values: dict[str, Value]
+    readers: dict[str, int]
+    bgr: bool
+    opset: int
+
+    def value(self, node: onnx.NodeProto, index: int) -> Value | None:
+        """The value behind an input; ``None`` where the node leaves it out."""
+        name = node.input[index] if index < len(node.input) else ""
+        return self.values[name] if name else None
+
+    def array(self, node: onnx.NodeProto, index: int) -> Array | None:
+        """The constant behind an input; ``None`` where the node leaves it out."""
+        value = self.value(node, index)
+        if value is None:
+            return None
+        if isinstance(value, Constant):
+            return value.array
+        raise Unreadable(f"has an input {node.input[index]!r} that is not constant")
+
+    def source(self, node: onnx.NodeProto) -> str:
+        """The tensor behind the first input of a node that reads quantized values."""
+        value = self.value(node, 0)
+        if isinstance(value, Real) and not value.channels_last:
+            return value.tensor
+        if isinstance(value, Image):
+            raise Unreadable("reads the image in float: the file does not quantize its input")
+        raise Unreadable("reads a value that is not quantized")
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """Shape of a value, without N."""
+        if isinstance(value, Pending):
+            return value.shape
+        if isinstance(value, Real) and not value.channels_last:
+            return self.build.tensors[value.tensor].shape
+        raise Unreadable("reads a value that is not quantized")
+
+
+def attributes_of(node: onnx.NodeProto) -> Attributes:
+    """The attributes of ``node``."""
+    from onnx import helper
+
+    return Attributes({a.name: helper.get_attribute_value(a) for a in node.attribute})
+
+
+def title(node: onnx.NodeProto) -> str:
+    """The name a layer is known by afterwards."""
+    return str(node.name or node.output[0])
