@@ -33,6 +33,17 @@ def quantize(
             help="The weights expect (pixel - 128) / 64; without it, ImageNet mean and deviation.",
         ),
     ] = False,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="R,G,B", help="Mean the weights expect, of pixels 0 to 255."),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="R,G,B", help="Deviation the weights expect, of pixels 0 to 255."),
+    ] = None,
+    bgr: Annotated[
+        bool, typer.Option("--bgr", help="The weights expect blue first; mean and std stay R,G,B.")
+    ] = False,
     images: options.Images = 1000,
     scales: Scales = "tied",
     seed: options.Seed = 0,
@@ -52,32 +63,39 @@ def quantize(
     if widths == (FLOAT_BITS,):
         raise BadInput("--bits 32 leaves nothing to quantize.", "Give widths from 2 to 8.")
     spec = spec_of(scales)
+    own = _channels("--mean", mean), _channels("--std", std)
+    if raw_pixels and any(own):
+        raise BadInput("--raw-pixels is a mean and a deviation.", "Leave --mean and --std out.")
 
     import torch
 
     from ..data import load
     from ..models import checkpoint
     from ..models.calibrate import calibrate, correct_bias
+    from ..models.layers import PixelInput
     from ..models.prepare import prepare
-    from ..models.weights import load_weights, public_pixels
+    from ..models.weights import IMAGENET_PIXELS, load_weights, reverse_channels
     from ..runs import record
     from ..train import evaluate
 
     torch.set_num_threads(threads)
     held = load(data, "calibration", root=data_root, limit=images)
     classes = len(held.class_names)
+    pixels = (own[0] or IMAGENET_PIXELS[0], own[1] or IMAGENET_PIXELS[1])
     module = checkpoint.build_model(
-        model, classes=classes, pixel_input=None if raw_pixels else public_pixels()
+        model, classes=classes, pixel_input=None if raw_pixels else PixelInput(*pixels)
     )
     load_weights(module, weights)
+    if bgr:
+        reverse_channels(module)
     size_px = held.images.shape[-1]
     net = prepare(module, spec, widths=widths, classes=classes, image_px=size_px)
-    pixels = torch.from_numpy(held.images)
+    shown = torch.from_numpy(held.images)
     console.say(f"Calibrating {model} on {len(held)} images of {held.name}")
     with fresh(run, runs) as target:
-        calibrate(net, pixels, method=calibration, seed=seed)
+        calibrate(net, shown, method=calibration, seed=seed)
         if bias_correction:
-            correct_bias(net, pixels)
+            correct_bias(net, shown)
         test = load(data, "test", root=data_root)
         accuracies = evaluate(net, test)
         resolved: dict[str, Json] = {
@@ -85,6 +103,7 @@ def quantize(
             "bias_correction": bias_correction, "weights": weights.name, "model": model,
             "data": data, "bits": list(widths),
             "scales": scales, "images": len(held), "seed": seed, "raw_pixels": raw_pixels,
+            "mean": mean, "std": std, "bgr": bgr,
         }  # fmt: skip
         facts = checkpoint.CheckpointFacts(
             model=model, data=data, classes=classes, image_px=size_px, widths=widths, spec=net.spec,
@@ -93,3 +112,18 @@ def quantize(
         checkpoint.save(net, target.checkpoint, facts=facts)
         record(target, "quantize", options=resolved, inputs=(weights, target.checkpoint))
     answer_accuracies(target.folder, accuracies, as_json=as_json, images=len(test))
+
+
+def _channels(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Three numbers of 0 to 255 as fractions of 255."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(word) / 255 for word in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3 or (option == "--std" and min(found) <= 0):
+        raise BadInput(
+            f"{option} {text!r} is not three numbers.", f"Give them: {option} 123.7,116.3,103.5."
+        )
+    return found

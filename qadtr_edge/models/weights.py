@@ -78,6 +78,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(found, strict=False)
 
 
+@torch.no_grad()
+def reverse_channels(model: nn.Module) -> None:
+    """Makes a model whose weights expect BGR read RGB: the first convolution's channels, reversed.
+
+    Exact. Raises ``BadInput`` when the model does not start with a convolution of three channels.
+    """
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)), None)
+    if not isinstance(first, nn.Conv2d) or first.in_channels != 3 or first.groups != 1:
+        raise BadInput(
+            "The model does not start with a convolution of three channels.",
+            "Leave --bgr out, and give weights that expect RGB.",
+        )
+    first.weight.copy_(first.weight.flip(1))
+
+
 def public_pixels() -> PixelInput:
     """The normalisation public checkpoints expect (mean and deviation of ImageNet)."""
     return PixelInput(*IMAGENET_PIXELS)

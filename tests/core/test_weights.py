@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from qadtr_edge.errors import BadInput
 from qadtr_edge.models.checkpoint import build_model
+from qadtr_edge.models.layers import PixelInput, WithPixels
 from qadtr_edge.models.resnet import ResNet
-from qadtr_edge.models.weights import load_weights, read_weights
+from qadtr_edge.models.weights import load_weights, read_weights, reverse_channels
 
 
 def source() -> dict[str, Tensor]:
@@ -33,9 +35,9 @@ def same(model: nn.Module, wanted: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("form", ["plain", "nested", "module", "model", "safetensors"])
+@pytest.mark.parametrize("form", ["plain", "nested", "module", "model", "safetensors", "npz"])
 def test_every_common_form_of_the_same_weights_is_read(tmp_path: Path, form: str) -> None:
-    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.th")
+    path = tmp_path / f"w.{form if form in ('safetensors', 'npz') else 'th'}"
     tensors = source()
     match form:
         case "plain":
@@ -48,10 +50,37 @@ def test_every_common_form_of_the_same_weights_is_read(tmp_path: Path, form: str
             torch.save({"model": tensors}, path)
         case "safetensors":
             save_file(tensors, path)
+        case "npz":
+            np.savez(path, **{k: v.numpy() for k, v in tensors.items() if "num_batches" not in k})
     model = target()
     assert not same(model, tensors)
     load_weights(model, path)
+    if form == "npz":
+        tensors = {k: v for k, v in model.state_dict().items() if "num_batches" in k} | {
+            k: v for k, v in tensors.items() if "num_batches" not in k
+        }
     assert same(model, tensors)
+
+
+def test_weights_that_expect_blue_first_read_red_first_exactly() -> None:
+    model = target().eval()
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    before = model(images.flip(1))
+    reverse_channels(model)
+    assert torch.allclose(model(images), before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_without_a_first_convolution_has_no_channels_to_reverse() -> None:
+    with pytest.raises(BadInput, match="does not start with a convolution"):
+        reverse_channels(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
+
+
+def test_weights_of_a_model_of_ones_own_keep_their_names(tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Conv2d(3, 4, 3))
+    torch.save(own.state_dict(), tmp_path / "own.th")
+    model = WithPixels(nn.Sequential(nn.Conv2d(3, 4, 3)), PixelInput())
+    load_weights(model, tmp_path / "own.th")
+    assert same(model.net, own.state_dict())
 
 
 def test_counters_may_be_missing(tmp_path: Path) -> None:
