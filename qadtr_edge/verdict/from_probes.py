@@ -122,18 +122,18 @@ def converged(case: Case) -> Check:
     steps = case.series("doubled")
     if steps is None:
         return Check(12, name, "not run", NOT_RUN, None, remedy)
-    rises = {
-        str(step["what"]): metrics.rate(count(step, "after"), count(step, "eligible"))
-        - metrics.rate(count(step, "fooled"), count(step, "eligible"))
+    gains = {
+        str(step["what"]): statistics.difference(
+            count(step, "gained"), count(step, "lost"), n=count(step, "eligible")
+        )
         for step in steps
     }
-    figure = ", ".join(f"twice the {what} {100 * rise:+.1f} points" for what, rise in rises.items())
-    most = max(steps, key=lambda step: rises[str(step["what"])])
-    lead = statistics.difference(
-        count(most, "after") - count(most, "fooled"), 0, n=count(most, "eligible")
+    most = max(gains.values(), key=lambda gain: gain.value)
+    figure = ", ".join(
+        f"twice the {what} {100 * gain.value:+.1f} points" for what, gain in gains.items()
     )
-    stuck: Status = "flag" if max(rises.values()) >= CONVERGED else "pass"
-    return Check(12, name, stuck, figure, (lead.low, lead.high), remedy)
+    status: Status = "flag" if most.value >= CONVERGED else "pass"
+    return Check(12, name, status, figure, (most.low, most.high), remedy)
 
 
 def planted(case: Case) -> Check:

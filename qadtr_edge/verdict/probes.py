@@ -1,0 +1,160 @@
+"""The extra runs the checks ask for, on a fixed subset of the images, as one JSON document.
+
+Numbers are counts of images. A step of a series has ``fooled``, ``eligible`` and ``ids``, those of
+the images fooled. Torch is imported where gradients are needed.
+
+- ``subset``: how many images, the seed and the budget;
+- ``steps``, ``sizes``, ``unbounded``: white-box runs of other steps and sizes, on the simulation;
+- ``random``: random patches and places on the engine; ``randomness``: labels that change by
+  repeating, permuting and showing one by one;
+- ``zero_gradients``, ``loss``, ``indicators``: what the gradients and the loss did on each image;
+- ``doubled``: steps, restarts and queries continued to twice as many, on the engine;
+- ``eot``: samples averaged, where something random was given; ``planted``: planted masking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import metrics
+from ..attacks.queries import BATCH, Ledger, Logits, Model
+from ..data.dataset import Dataset
+from ..errors import BadInput
+from ..types import Json, Labels, Patch
+from . import asking
+
+if TYPE_CHECKING:
+    from ..attacks.victim import Victim
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much the probes may cost.
+
+    - ``images``: of the subset, ``None`` for all; ``random_images`` and ``planted_images`` of them
+      are shown random patches and are attacked behind planted masking.
+    - ``steps``, ``restarts``: of the white-box runs; ``queries``: of the searches; ``draws``: of
+      random patches for an image. What is doubled goes on to twice these.
+    """
+
+    images: int | None
+    steps: int
+    restarts: int
+    queries: int
+    draws: int
+    random_images: int
+    planted_images: int
+
+
+BUDGETS = {
+    "quick": Budget(50, 20, 2, 200, 200, 50, 25),
+    "default": Budget(200, 100, 2, 1000, 10_000, 100, 100),
+    "full": Budget(None, 100, 2, 1000, 10_000, 100, 100),
+}
+"""By the name of the suite they belong to."""
+
+NAMES = (
+    "randomness", "random", "zero_gradients", "steps", "sizes", "unbounded", "loss", "doubled",
+    "eot", "planted",
+)  # fmt: skip
+"""What ``told`` is called with, in this order, each when it is done."""
+
+
+def run(
+    model: Model,
+    victim: Victim,
+    *,
+    data: Dataset,
+    patch_px: tuple[int, int],
+    seed: int,
+    budget: Budget,
+    patch: Patch | None = None,
+    plain: Victim | None = None,
+    drawn: Callable[[int], Victim] | None = None,
+    batch: int = BATCH,
+    told: Callable[[str], None] = lambda name: None,
+) -> dict[str, Json]:
+    """All probes of an engine and its simulation on the images of ``data`` that both get right.
+
+    - ``victim``: the network that stands for the engine where gradients are needed.
+    - ``patch``: one made for all images on an unmasked network, swept behind planted masking.
+    - ``plain``: the victim without straight-through rules, where there is one.
+    - ``drawn``: the victim of the k-th draw, where the engine or the defence is random.
+
+    Raises ``BadInput`` when there is none, and ``EngineFailed`` for logits that are no numbers.
+    """
+    from . import ascending, masking
+
+    ledger = Ledger(model, batch=batch)
+    subset, clean = _subset(victim, ledger, data=data, limit=budget.images)
+    few = part(subset, np.arange(min(budget.random_images, len(subset))))
+    found: dict[str, Json] = {
+        "subset": {"images": len(subset), "seed": seed, "budget": asdict(budget)},
+        "randomness": asking.randomness(model, subset, seed=seed, batch=batch),
+    }
+    told("randomness")
+    found["random"] = asking.random(ledger, few, patch_px=patch_px, seed=seed, draws=budget.draws)
+    told("random")
+    white = ascending.White(
+        victim, subset, patch_px=patch_px, steps=budget.steps, restarts=budget.restarts,
+        seed=seed,
+    )  # fmt: skip
+    found["zero_gradients"] = white.zero_gradients(plain)
+    told("zero_gradients")
+    found["steps"] = white.by_steps()
+    told("steps")
+    found["sizes"] = white.by_size()
+    told("sizes")
+    found["unbounded"] = white.unbounded()
+    told("unbounded")
+    found["loss"] = white.loss(clean)
+    found["indicators"] = white.indicators(ledger, found["unbounded"])
+    told("loss")
+    found["doubled"] = [
+        *white.doubled(ledger),
+        asking.doubled(
+            model, subset, clean=clean, patch_px=patch_px, seed=seed, queries=budget.queries,
+            batch=batch,
+        ),
+    ]  # fmt: skip
+    told("doubled")
+    if drawn is not None:
+        found["eot"] = white.by_samples(drawn, ledger)
+    told("eot")
+    rows = np.arange(min(budget.planted_images, len(subset)))
+    found["planted"] = masking.broken(
+        model, victim, data=part(subset, rows), clean=clean[rows], patch=patch,
+        patch_px=patch_px, queries=budget.queries, steps=budget.steps, restarts=budget.restarts,
+        seed=seed, batch=batch,
+    )  # fmt: skip
+    told("planted")
+    return found
+
+
+def part(data: Dataset, rows: Labels) -> Dataset:
+    """The images ``rows`` of a data set."""
+    return replace(
+        data, images=data.images[rows], labels=data.labels[rows], ids=data.ids[rows], files=()
+    )
+
+
+def _subset(
+    victim: Victim, ledger: Ledger, *, data: Dataset, limit: int | None
+) -> tuple[Dataset, Logits]:
+    """The first images that engine and simulation get right, and the engine's logits of them."""
+    from ..attacks.victim import logits_of
+
+    clean = ledger(data.images)
+    right = metrics.predicted(clean) == data.labels
+    right &= metrics.predicted(logits_of(victim, data.images)) == data.labels
+    rows = np.flatnonzero(right)[:limit]
+    if not len(rows):
+        raise BadInput(
+            f"Engine and simulation are right together on none of the {len(data)} images.",
+            "Check that --data is what the model was trained on, or give more --images.",
+        )
+    return part(data, rows), clean[rows]
