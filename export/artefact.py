@@ -36,12 +36,12 @@ class OrtArtefact:
     """An ONNX classifier as it ships.
 
     ``image``: (3, H, W) of the pixels it takes; ``classes``: its outputs that are classes.
-    ``logits``: an ONNX value to answer with in place of the output (what a Softmax reads, say).
+    ``values``: ONNX values to look at; the first is answered with in place of the output.
     """
 
     def __init__(
         self, artefact: Path | str, *, preprocess: Preprocess | None = None, threads: int = 1,
-        logits: str | None = None,
+        values: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.path = Path(artefact)
         sessions.runtime()
@@ -52,7 +52,7 @@ class OrtArtefact:
         if beside:
             own["external data"] = [files.digest(path) for path in beside]
         self._options = sessions.options(threads=threads) | own
-        content = self.path.read_bytes() if logits is None else exposed(self.path, [logits])
+        content = self.path.read_bytes() if not values else exposed(self.path, values)
         session = sessions.open_session(content, self._options, path=self.path)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or not outputs:
@@ -61,7 +61,7 @@ class OrtArtefact:
                 "Cut out the classifier.",
             )
         self._input = str(inputs[0].name)
-        self._output = str(outputs[0].name) if logits is None else logits
+        self._outputs = values or (str(outputs[0].name),)
         self._run: Callable[..., Outputs] = session.run
         kind = _KINDS.get(inputs[0].type, inputs[0].type)
         dims = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
@@ -99,6 +99,16 @@ class OrtArtefact:
             )
         return logits
 
+    def held(self, images: Pixels) -> dict[str, NDArray[np.generic]]:
+        """All of ``values`` by name, as the file holds them for ``images``."""
+        size = self._contract.batch or max(len(images), 1)
+        parts = [
+            self._run(self._outputs, {self._input: self._fed(images[start : start + size])})
+            for start in range(0, len(images), size)
+        ]
+        joined = [np.concatenate(part)[: len(images)] for part in zip(*parts, strict=True)]
+        return dict(zip(self._outputs, joined, strict=True))
+
     def close(self) -> None:
         self._run = self._closed  # the session goes with its last reference
 
@@ -127,7 +137,7 @@ class OrtArtefact:
     def _batch(self, images: Pixels) -> NDArray[np.float32]:
         count = len(images)
         with sessions.explained(self.path):
-            answer = self._run((self._output,), {self._input: self._fed(images)})[0]
+            answer = self._run(self._outputs[:1], {self._input: self._fed(images)})[0]
         if answer.dtype.kind not in "fiu" or answer.size % max(self._contract.batch or count, 1):
             raise EngineFailed(
                 f"{self.path} answered with {answer.dtype} {answer.shape}.", "Use a classifier."

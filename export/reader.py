@@ -34,20 +34,28 @@ _NAMED = 8
 """How many unreadable nodes a message names before it only counts."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """The ONNX value that holds a tensor's containers; ``shift`` makes those unsigned bytes."""
+
+    value: str
+    shift: int
+
+
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """What a file became.
 
     - ``logits``: the ONNX value whose float values are the graph's logits, the ``class_offset``
       leading ones that are no class left out.
-    - ``places``: by tensor of the graph, the ONNX value that holds its containers, and what makes
-      codes of those when added. ``nodes``: how many nodes of the file were read.
+    - ``places``: where the file holds the tensors of the graph. ``nodes``: how many nodes of the
+      file were read.
     """
 
     graph: IntegerGraph
     logits: str
     class_offset: int
-    places: dict[str, tuple[str, int]]
+    places: dict[str, Place]
     nodes: int
 
 
@@ -83,12 +91,11 @@ def lower(path: Path, *, preprocess: Preprocess | None = None, data: str | None 
     return Lowered(graph, name, offset, _places(reading, graph), len(source.nodes))
 
 
-def _places(reading: Reading, graph: IntegerGraph) -> dict[str, tuple[str, int]]:
-    found: dict[str, tuple[str, int]] = {}
+def _places(reading: Reading, graph: IntegerGraph) -> dict[str, Place]:
+    found: dict[str, Place] = {}
     for name, value in reading.values.items():
         if isinstance(value, Codes) and not value.channels_last and value.tensor in graph.tensors:
-            shift = value.shift - graph.tensors[value.tensor].zero_point
-            found[value.tensor] = (name, shift)
+            found.setdefault(value.tensor, Place(name, value.shift))
     return found
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from . import registry
+from .data import preprocess as preprocessing
 from .errors import BadInput
 from .runs import DEFAULT_ROOT, Run, open_run
 from .types import Engine
@@ -27,6 +28,33 @@ def open_engine(
     artefact = artefact_of(opened, engine, bits=bits)
     make = cast(Callable[..., Engine], registry.resolve("engine", engine))
     return make(artefact, threads=threads)
+
+
+class ArtefactEngine(Engine, Protocol):
+    """An engine over a file that ships; ``image`` is (3, H, W), ``classes`` its outputs."""
+
+    @property
+    def image(self) -> tuple[int, int, int]: ...
+
+    @property
+    def classes(self) -> int: ...
+
+
+def open_artefact(
+    path: str | PathLike[str],
+    engine: str = "ort",
+    *,
+    preprocess: Path | None = None,
+    threads: int = 1,
+) -> ArtefactEngine:
+    """The file at ``path`` on ``engine``, untouched, ready to be called on uint8 images.
+
+    ``preprocess`` says how pixels become its input; without it the sidecar beside the file does,
+    and without that an integer input takes raw pixels. Raises ``BadInput`` where it stays unclear.
+    """
+    make = cast(Callable[..., ArtefactEngine], registry.resolve("artefact", engine))
+    file = Path(path)
+    return make(file, preprocess=preprocessing.agreed(file, preprocess), threads=threads)
 
 
 def artefact_of(run: Run, engine: str, *, bits: int) -> Path:

@@ -32,6 +32,15 @@ TABLES: dict[str, dict[str, str]] = {
         "ort": "qadtr_edge.export.parity:compare",
         "openvino": "qadtr_edge.export.openvino:compare",
     },
+    "artefact": {  # a file that ships: (path, *, preprocess, threads) -> engines.ArtefactEngine
+        "ort": "qadtr_edge.export.artefact:OrtArtefact",
+    },
+    "artefact parity": {  # (path, *, images, preprocess, threads, trace, on_batch) -> types.Parity
+        "ort": "qadtr_edge.export.artefact_parity:compare",
+    },
+    "reader": {  # a file made elsewhere: (path, *, preprocess, data) -> the integer graph
+        "onnx": "qadtr_edge.export.reader:lower",
+    },
     "tolerance": {  # of engines that are not exact: export.tolerance.Tolerance
         "openvino": "qadtr_edge.export.openvino:TOLERANCE",
     },

@@ -78,6 +78,12 @@ def sidecar_of(model: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
+def agreed(model: Path, given: Path | None) -> Preprocess | None:
+    """What is said of ``model`` by the file ``given``, or else by the sidecar beside it."""
+    path = given or sidecar_of(model)
+    return None if path is None else read(path)
+
+
 def read(path: Path) -> Preprocess:
     """The sidecar at ``path``. Raises ``BadInput``, naming the key, for what it cannot mean."""
     stored = _parsed(path)
