@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import BadInput
 from ..types import Json
 from .evidence import EngineEvidence, Evidence, Object
 from .rows import Row, rows, worst
 from .warnings import warnings
+from .worst import Worst, worst_case
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One engine at one width: what was observed of it, and the strongest attack on it."""
+    """One engine at one width: what was observed of it, and the strongest attack on it.
+
+    ``rows``: all that was measured on the file that stands; ``worst``: the per-image worst case.
+    """
 
     engine: EngineEvidence
+    rows: tuple[Row, ...]
     strongest: Row | None
+    worst: Worst | None
 
     def timed(self, batch: int) -> Object | None:
         """Its latency row at a batch size, or ``None`` when it was not measured."""
@@ -47,6 +55,7 @@ class Line:
                 }
                 for _, row in sorted(self.engine.latency.items())
             ],
+            "worst_case_asr": None if self.worst is None else self.worst.asr,
             "strongest": None if self.strongest is None else self.strongest.as_json(),
         }  # fmt: skip
 
@@ -75,13 +84,19 @@ def compose(evidence: Evidence) -> Document:
     standing = tuple(row for row in found if evidence.stands(row.result))
     return Document(
         evidence=evidence,
-        lines=tuple(
-            Line(engine, worst(row for row in standing if _of(row, engine)))
-            for engine in evidence.engines
-        ),
+        lines=tuple(_line(engine, standing, evidence=evidence) for engine in evidence.engines),
         rows=found,
         warnings=warnings(evidence, found),
     )
+
+
+def _line(engine: EngineEvidence, standing: Sequence[Row], *, evidence: Evidence) -> Line:
+    mine = tuple(row for row in standing if _of(row, engine))
+    try:
+        union = worst_case(mine, evidence.store)
+    except BadInput:  # damaged labels: the rows still stand, their union does not
+        union = None
+    return Line(engine, mine, worst(mine), union)
 
 
 def _of(row: Row, engine: EngineEvidence) -> bool:

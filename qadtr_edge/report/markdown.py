@@ -36,7 +36,7 @@ def page(document: Document) -> str:
         *(_sentence(line) for line in document.lines if line.strongest),
         "## Engines",
         _table(SUMMARY, summary(document)),
-        _latency_note(document),
+        latency_note(document),
         "## Attacks",
         _table(DETAIL, detail(document))
         if document.rows
@@ -120,7 +120,7 @@ def _sentence(line: Line) -> str:
     )
 
 
-def _latency_note(document: Document) -> str:
+def latency_note(document: Document) -> str:
     plan = document.evidence.bench_plan
     if plan is None:
         return f"Latency: {words.NOT_RUN} (`qadtr-edge bench`)."
@@ -130,10 +130,10 @@ def _latency_note(document: Document) -> str:
 def _provenance(document: Document) -> str:
     stages = document.evidence.stages
     columns = ("stage", "command", "commit", "finished (UTC)")
-    lines = [[name, *_stage(entry)] for name, entry in sorted(stages.items(), key=_finished)]
+    lines = [[name, *stage(entry)] for name, entry in sorted(stages.items(), key=finished)]
     places: dict[str, list[str]] = {}
-    for name, entry in sorted(stages.items(), key=_finished):
-        places.setdefault(_place(entry), []).append(name)
+    for name, entry in sorted(stages.items(), key=finished):
+        places.setdefault(place(entry), []).append(name)
     engines = [
         [title(line.engine.engine, line.engine.bits), f"`{line.engine.digest}`"]
         for line in document.lines
@@ -145,7 +145,7 @@ def _provenance(document: Document) -> str:
     return "\n\n".join(blocks)
 
 
-def _stage(entry: Object) -> list[str]:
+def stage(entry: Object) -> list[str]:
     argv, git = entry.get("argv"), _inner(entry, "git")
     commit = str(git.get("commit") or "not a checkout")[:12]
     return [
@@ -155,7 +155,7 @@ def _stage(entry: Object) -> list[str]:
     ]
 
 
-def _place(entry: Object) -> str:
+def place(entry: Object) -> str:
     """Machine and versions of a stage."""
     device, versions = _inner(entry, "device"), _inner(entry, "versions")
     software = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -167,7 +167,7 @@ def _inner(entry: Object, key: str) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
-def _finished(item: tuple[str, Object]) -> tuple[str, str]:
+def finished(item: tuple[str, Object]) -> tuple[str, str]:
     return str(item[1].get("finished_utc")), item[0]
 
 
