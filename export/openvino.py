@@ -215,7 +215,7 @@ class OpenVinoEngine:
         running[0].infer({0: parts[0]}, share_inputs=True, share_outputs=True)
         for request in running[1:]:
             request.wait()
-        return [np.asarray(request.get_output_tensor(0).data) for request in running]
+        return [request.get_output_tensor(0).data.copy() for request in running]
 
 
 def _shapes(model: openvino.Model, path: Path) -> tuple[tuple[int, int, int], int]:

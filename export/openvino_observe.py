@@ -16,6 +16,7 @@ from qadtr_edge.types import EngineFacts, Json
 from . import gate, isa
 from .facts import Origin
 from .gate import Kernel
+from .onnx_file import OUTPUT
 from .openvino_runtime import version
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _MOVES = {
     "Gather", "Broadcast", "Output",
 }  # fmt: skip
 """They compute nothing, in whatever type."""
+_ELEMENTWISE = {"Eltwise", "Subgraph"}
+"""Reading codes and writing float, they dequantize; the layer that then reads float is named."""
 
 
 def kernels(compiled: openvino.CompiledModel, layers: Sequence[str]) -> list[Kernel]:
@@ -97,26 +100,34 @@ def _after_images(ordered: Sequence[openvino.Node]) -> list[openvino.Node]:
 
 
 def _held(originals: str, layers: Sequence[str]) -> tuple[str, ...]:
-    """The layers whose own operator or quantization is among the names of a fused kernel."""
+    """The layers whose own operator or quantization is among the names of a fused kernel.
+
+    Where OpenVINO split the last layer, it calls the last part after the model's output.
+    """
     names = [name for name in originals.split(",") if not name.endswith("/dequantize")]
     found = {gate.layer_of(name, layers) for name in names}
+    if OUTPUT in names:
+        found.update(layers[-1:])
     return tuple(layer for layer in layers if layer in found)
 
 
 def _kernel(
     node: openvino.Node, *, reads: Sequence[openvino.Node], layers: tuple[str, ...]
 ) -> Kernel:
-    operator, precision = _told(node, "layerType"), _told(node, "runtimePrecision")
+    operator, precision = _told(node, "layerType"), _type(_told(node, "runtimePrecision"))
+    writes = _type(_told(node, "outputPrecisions"))
     kind: Literal["integer", "float", "nothing"] = "integer"
     if operator in _MOVES:
         kind = "nothing"
-    elif _TYPES.get(precision, precision) in gate.FLOAT_TYPES:
+    elif precision in gate.FLOAT_TYPES:
         kind = "float"
+    elif operator in _ELEMENTWISE and writes in gate.FLOAT_TYPES:
+        kind = "nothing"
     return Kernel(
         name=str(node.get_friendly_name()),
         operator=operator,
         reads=tuple(_type(_told(source, "outputPrecisions")) for source in reads),
-        writes=(_type(_told(node, "outputPrecisions")),),
+        writes=(writes,),
         runs_in=kind,
         layers=layers,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import openvino
 
 Hint = Literal["latency", "throughput"]
+
+_PLACES = re.compile(r"Exception from |Check '.*' failed at |While validating ")
+"""Lines of OpenVINO's errors that tell only where in its source they were raised."""
 
 DEVICE = "CPU"
 BATCH = "batch"
@@ -88,10 +92,10 @@ def _explained(path: Path, kind: type[BadInput] | type[EngineFailed]) -> Iterato
     try:
         yield
     except RuntimeError as error:
-        said = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in said if not line.startswith("Exception from")), "no reason")
+        lines = [line.strip() for line in str(error).splitlines()]
+        said = " ".join(line for line in lines if line and not _PLACES.match(line))
         raise kind(
-            f"OpenVINO refuses {path}: {reason[:300]}",
+            f"OpenVINO refuses {path}: {said[:300]}",
             "Write it again with `qadtr-edge export`, or check that its operators are supported.",
         ) from error
 

@@ -49,9 +49,11 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "ort": _package("onnxruntime", "ort"),
     "trt": _package("tensorrt", "trt"),
     "openvino": _package("openvino", "openvino"),
+    "litert": _package("ai_edge_litert", "litert"),
     "loadgen": _package("mlperf_loadgen", "loadgen"),
     "art": _package("art", "peers"),
     "maite": _package("maite", "peers"),
+    "mkdocs": _package("mkdocs", "docs"),
     "cuda": _cuda,
     "real_data": _real_data,
 }

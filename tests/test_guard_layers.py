@@ -28,10 +28,11 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "attacks.patch_moves", "latency",
 )  # fmt: skip
 
-HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "scipy", "PIL", "matplotlib"}
+HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "ai_edge_litert", "scipy", "PIL",
+         "matplotlib"}  # fmt: skip
 
 ONLY_IN = {"onnx": "export", "onnxruntime": "export", "tensorrt": "export", "openvino": "export",
-           "pycuda": "kernels"}  # fmt: skip
+           "ai_edge_litert": "export", "pycuda": "kernels"}  # fmt: skip
 
 MAX_LINES = 300
 

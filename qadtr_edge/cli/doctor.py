@@ -25,6 +25,7 @@ NEEDS = {
     "ort": Need("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "ort"),
     "trt": Need("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "trt", "nvidia"),
     "openvino": Need("openvino", ("openvino",), "openvino"),
+    "litert": Need("ai_edge_litert", ("ai-edge-litert",), "litert"),
 }
 
 TOOLS = {  # what the verbs need besides an engine
