@@ -1,0 +1,169 @@
+"""Single checks: what they say of rows, and when they pass, flag or were not run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from judged import ABLE, FACTS, Folder, first, probes
+from qadtr_edge import metrics
+from qadtr_edge.results import Answers
+from qadtr_edge.types import EngineFacts, Json
+from qadtr_edge.verdict import Check, judge
+from qadtr_edge.verdict.from_rows import several_widths
+
+
+def check(
+    folder: Folder, number: int, *, facts: EngineFacts = FACTS,
+    measured: dict[str, Json] | None = None,
+) -> Check:  # fmt: skip
+    found = judge(
+        folder.rows, folder.store, suite=None, facts=facts,
+        probes=probes() if measured is None else measured,
+    )  # fmt: skip
+    return found.checks[number - 1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path).suite()
+
+
+def test_a_threat_that_is_not_told_is_flagged(folder: Folder) -> None:
+    found = check(folder, 1)
+    assert found.status == "pass"
+    assert "6x6 px" in found.figure
+    assert "T-A, T-B, T-C" in found.figure
+    folder.add("T1", "file", first(5), victim="unknown")
+    assert check(folder, 1).status == "flag"
+    folder.rows[-1] = replace(folder.rows[-1], victim="fp32", tier="T5")
+    assert check(folder, 1).status == "flag", "a search on the engine tells its queries"
+
+
+def test_clean_accuracy_stands_beside_its_simulation(tmp_path: Path) -> None:
+    alone = Folder(tmp_path / "alone")
+    alone.add("T4", "patch_rs", first(9), simulated=False, queries=3.0)
+    assert check(alone, 2).status == "not run"
+    both = Folder(tmp_path / "both").suite()
+    found = check(both, 2)
+    assert (found.status, "100.0 % labelled as by the simulation" in found.figure) == ("pass", True)
+    wilson = metrics.wilson(int(ABLE.sum()), len(ABLE))
+    assert found.interval == (wilson.low, wilson.high)
+
+    seen = both.store.outcomes(both.rows[0].key)
+    better = Answers(seen.truth, seen.clean.margins)
+    both.store.append(both.rows[0], replace(seen, sim_clean=better))
+    assert check(both, 2).status == "flag", "the engine is wrong where its simulation is right"
+
+
+def test_a_surrogate_that_beats_the_simulation_is_flagged(tmp_path: Path) -> None:
+    for own, status in ((100, "pass"), (190, "pass"), (60, "flag")):
+        mine = Folder(tmp_path / str(own))
+        mine.add("T1", "gap", first(own), placement="random")
+        mine.add("T1", "gap", first(100), knowledge="surrogate", victim="fp32", placement="random")
+        assert check(mine, 7).status == status
+    lone = Folder(tmp_path / "lone")
+    lone.add("T1", "gap", first(60), placement="random")
+    lone.add("T1", "lavan", first(99), knowledge="surrogate", victim="fp32", placement="random")
+    assert check(lone, 7).status == "not run", "two attacks are no comparison of two victims"
+
+
+def test_the_worst_case_is_a_union_and_not_the_best_mean(tmp_path: Path) -> None:
+    mine = Folder(tmp_path)
+    mine.add("T1", "gap", first(90))
+    mine.add("T2", "sweep", first(90, skip=60))
+    mine.add("T0", "noise", first(900))
+    mine.add("T7", "differential", first(900))
+    found = check(mine, 18)
+    assert found.figure == "16.7 % fall to some attack (T1 10.0 %, T2 10.0 %)"
+    wilson = metrics.wilson(150, 900)
+    assert found.interval == (wilson.low, wilson.high)
+
+
+@pytest.mark.parametrize(
+    ("victim", "several"),
+    [
+        ("fp32", False), ("twin-w8a8", False), ("twin-w8a8+w4a4", True), ("fp32+w8a8", True),
+        ("simulation-w4a4", False), ("ensemble of the run", True),
+    ],
+)  # fmt: skip
+def test_a_victim_of_several_widths_is_told_by_its_name(victim: str, several: bool) -> None:
+    assert several_widths(victim) is several
+
+
+def test_a_float_layer_renames_the_column(folder: Folder) -> None:
+    assert check(folder, 22).status == "pass"
+    mixed = replace(FACTS, precision="mixed", float_layers=("conv3",))
+    found = check(folder, 22, facts=mixed)
+    assert (found.status, "conv3" in found.figure) == ("flag", True)
+    assert check(folder, 22, facts=replace(FACTS, integer_kernels=0)).status == "not run"
+
+
+def test_what_was_not_tried_is_listed(folder: Folder) -> None:
+    found = check(folder, 19)
+    assert found.status == "not run"
+    assert "other sizes" in found.figure
+    folder.add("T4", "patch_rs", first(9), size=8, queries=4.0)
+    found = check(folder, 19)
+    assert found.status == "pass"
+    assert "2 sizes" in found.figure
+    assert "other sizes" not in found.figure
+
+
+def test_a_certificate_is_of_the_pipeline_and_not_of_the_engine(folder: Folder) -> None:
+    assert check(folder, 23).status == "not run"
+    folder.add("T8", "two-mask", first(600))
+    found = check(folder, 23)
+    assert found.figure == "33.3 % certified around the engine, not of the bare engine"
+
+
+def test_random_patches_are_compared_on_the_images_they_were_shown_on(tmp_path: Path) -> None:
+    """30 of the 100 images of the probe; the attack fools 80 of those, or other ones."""
+    for won, status in ((first(80), "pass"), (first(500, skip=100), "flag")):
+        mine = Folder(tmp_path / status)
+        mine.add("T3", "pgd", won)
+        found = check(mine, 8)
+        assert found.status == status
+        assert found.figure.startswith("30.0 % at 10000 random draws")
+
+
+def test_one_step_that_fools_everything_cannot_be_beaten(folder: Folder) -> None:
+    every: list[Json] = [*range(200)]
+    top: list[Json] = [
+        {"steps": at, "fooled": 200, "eligible": 200, "ids": every} for at in (1, 100)
+    ]
+    assert check(folder, 3, measured={"steps": top}).status == "pass"
+
+
+def test_plain_autograd_is_told_apart_from_masking(folder: Folder) -> None:
+    found = check(folder, 9)
+    assert found.status == "pass"
+    assert "plain autograd is unusable here" in found.figure
+    measured = {**probes(), "zero_gradients": {"images": 200, "straight_through": 200}}
+    assert check(folder, 9, measured=measured).status == "flag"
+
+
+def test_ablation_needs_attacks_without_gradients(folder: Folder) -> None:
+    only: list[Json] = [{"tier": "T3", "images": 900, "without_only": 90, "with_only": 1}]
+    assert check(folder, 17, measured={"ablation": only}).status == "not run"
+    none: Json = {"tier": "T4", "images": 900, "without_only": 5, "with_only": 4}
+    found = check(folder, 17, measured={"ablation": [*only, none]})
+    assert (found.status, "masking, not robustness" in found.figure) == ("flag", True)
+
+
+@pytest.mark.parametrize("how", ["repeated", "permuted", "single"])
+def test_one_changed_label_is_a_random_path(folder: Folder, how: str) -> None:
+    found = check(folder, 20)
+    assert found.status == "pass"
+    measured: dict[str, Json] = {"images": 200, "repeated": 0, "permuted": 0, "single": 0, how: 1}
+    assert check(folder, 20, measured={"randomness": measured}).status == "flag"
+
+
+def test_intervals_are_fractions_in_order(folder: Folder) -> None:
+    found = judge(folder.rows, folder.store, suite=None, facts=FACTS, probes=probes())
+    shown = [each.interval for each in found.checks if each.interval is not None]
+    assert len(shown) >= 9
+    assert np.all([-1.0 <= low <= high <= 1.0 for low, high in shown])
