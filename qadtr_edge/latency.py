@@ -116,10 +116,10 @@ def rows(
     return made
 
 
-def loop_cost_ms(images: Pixels, *, classes: int) -> float:
+def loop_cost_ms(images: Pixels, *, classes: int, plan: timing.Plan) -> float:
     """Median cost of the measuring loop itself on this batch, in milliseconds."""
     nothing = timing.null_subject(classes)
-    return timing.measure({"null": nothing}, images, plan=timing.QUICK)["null"].percentile_ms(50)
+    return timing.measure({"null": nothing}, images, plan=plan)["null"].percentile_ms(50)
 
 
 def _resident_bytes() -> int | None:

@@ -43,6 +43,7 @@ app = typer.Typer(
 
 for verb in VERBS:
     app.command(verb)(getattr(import_module(f"{__name__}.{verb}"), verb))
+app.add_typer(import_module(f"{__name__}.device").device, name="device")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,25 @@
+"""An interpreter that has only the packages named: a device, as far as Python is concerned."""
+
+from __future__ import annotations
+
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def interpreter(folder: Path, *packages: str, site: str = "") -> Path:
+    """The Python of a fresh environment with these packages of this one, and ``site`` run first."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    [home] = (folder / "lib").glob("python*/site-packages")
+    for name in packages:
+        spec = find_spec(name)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        there = Path(next(iter(spec.submodule_search_locations)))
+        (home / name).symlink_to(there)
+        libraries = there.with_name(f"{name}.libs")
+        if libraries.is_dir():
+            (home / libraries.name).symlink_to(libraries)
+    if site:
+        (home / "sitecustomize.py").write_text(site)
+    return folder / "bin" / "python"
