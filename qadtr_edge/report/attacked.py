@@ -70,7 +70,7 @@ def by_width(document: Document) -> Section:
     lines = [
         [*_head(row), row.result.threat, row.result.knowledge, row.result.victim,
          f"{row.result.counts.fooled} / {row.result.counts.eligible}", words.rate(row),
-         words.percent(row.control_asr), words.points(row.asr_excess),
+         *_control(row),
          words.percent(row.robust_accuracy), words.percent(row.clean_accuracy)]
         for row in document.rows
     ]  # fmt: skip
@@ -149,6 +149,13 @@ def _head(row: Row) -> list[str]:
         row.size,
         row.result.placement,
     ]
+
+
+def _control(row: Row) -> tuple[str, str]:
+    """What the matched control reaches and how much the attack adds; controls have none."""
+    if row.is_control:
+        return "-", "-"
+    return words.percent(row.control_asr), words.points(row.asr_excess)
 
 
 def _setting(row: Row) -> tuple[object, ...]:

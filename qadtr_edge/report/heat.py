@@ -61,7 +61,10 @@ def draw_places(
     height, width = image_px
     if image is not None:
         axes.imshow(image.transpose(1, 2, 0), extent=(0, width, height, 0), interpolation="nearest")
-    edges = [_edges(tops + size / 2) for tops, size in zip(places, patch_px, strict=True)]
+    edges = [
+        _edges(np.asarray(tops + size / 2, np.float64))
+        for tops, size in zip(places, patch_px, strict=True)
+    ]
     mesh = axes.pcolormesh(edges[1], edges[0], 100 * shares, cmap="inferno", vmin=0,
                            vmax=max(1.0, float(100 * shares.max())),
                            alpha=0.6 if image is not None else 1.0)  # fmt: skip

@@ -59,6 +59,14 @@ def summary(document: Document, *, columns: Sequence[str] = SUMMARY) -> list[lis
     return [[row[column] for column in columns] for row in rows]
 
 
+def brief(found: Sequence[Document]) -> str:
+    """The summary table of each run, for a page that holds more."""
+    return "\n\n".join(
+        f"### Run {one.evidence.run}\n\n{_table(SHORT, summary(one, columns=SHORT))}"
+        for one in found
+    )
+
+
 def detail(document: Document) -> list[list[str]]:
     """One row of text per result, by the columns of ``DETAIL``."""
     return [_detail_row(row) for row in document.rows]

@@ -30,6 +30,7 @@ from .truth import truth
 TEMPLATE = "page.html.j2"
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _IDS = re.compile(r'(\bid="|href="#|url\(#)')
+_CODE = re.compile(r"`([^`]*)`")
 _SIZE = re.compile(r' (?:width|height)="[\d.]+pt"')
 _INK, _PAPER = re.compile("#000000"), re.compile("#ffffff")
 
@@ -78,6 +79,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
     figure.require()
     made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters["data_uri"] = _data_uri
+    made.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
     template = made.from_string(files(__package__).joinpath(TEMPLATE).read_text())
     drawn = {one.name: Markup(inline(one)) for part in sections for one in part.figures}
     return template.render(
@@ -92,7 +94,8 @@ def inline(drawing: Figure) -> str:
     text = _IDS.sub(rf"\1{drawing.name}-", text)
     head, rest = text.split(">", 1)
     label = escape(f"{drawing.title}. {drawing.said}", quote=True)
-    head = f'{_SIZE.sub("", head)} role="img" aria-label="{label}"'
+    widest = f"max-width: {drawing.size_in[0] * 8:.1f}rem"
+    head = f'{_SIZE.sub("", head)} role="img" aria-label="{label}" style="{widest}"'
     rest = _PAPER.sub("var(--paper)", _INK.sub("currentColor", rest))
     for number, colour in enumerate(figure.COLOURS):
         rest = re.sub(colour, f"var(--c{number})", rest, flags=re.IGNORECASE)

@@ -44,7 +44,8 @@ class Map:
 def places(document: Document, sources: Sources) -> Section:
     """One map for each sweep whose tally of every place was kept, strongest first."""
     swept = [row for row in document.rows if row.result.placement.startswith("sweep")]
-    figures, lines, missing = [], [], []
+    figures: list[Figure] = []
+    lines, missing = [], []
     for row in swept:
         name = f"{title(row.result.engine, row.result.bits)} {row.result.attack}"
         patches = sources.patch(row.result)

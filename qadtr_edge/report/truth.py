@@ -86,7 +86,8 @@ def _by_layer(name: str, engines: list[EngineEvidence]) -> Table:
         for engine in engines:
             said = observed[engine.bits].get(layer, {}).get("observed")
             entry = traced[engine.bits].get(layer)
-            text = str(said) if said is not None else "not observed"
+            absent = "no such layer" if observed[engine.bits] else "not observed"
+            text = absent if said is None else str(said)
             if entry is not None:
                 text += f"; {entry.get('mismatches')} of {entry.get('elements')} differ"
             cells.append(text)
