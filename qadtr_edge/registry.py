@@ -34,9 +34,11 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "artefact": {  # a file that ships: (path, *, preprocess, threads) -> engines.ArtefactEngine
         "ort": "qadtr_edge.export.artefact:OrtArtefact",
+        "litert": "qadtr_edge.export.litert:LiteRtEngine",
     },
     "artefact parity": {  # (path, *, images, preprocess, threads, trace, on_batch) -> types.Parity
         "ort": "qadtr_edge.export.artefact_parity:compare",
+        "litert": "qadtr_edge.export.litert:compare",
     },
     "reader": {  # a file made elsewhere: (path, *, preprocess, data) -> the integer graph
         "onnx": "qadtr_edge.export.reader:lower",
