@@ -121,7 +121,7 @@ class EngineFacts:
     - ``bits``: width of the values (32: float).
     - ``precision``: ``integer`` when every weighted layer, addition and pooling that ran between
       the first quantization and the last matrix product ran on integers, ``float`` when none did,
-      otherwise ``mixed``.
+      otherwise ``mixed``; ``unknown`` when it was built but never run, or shows no kernels.
     - ``integer_kernels``: number of integer kernels that ran; ``float_layers``: names of those
       that ran in float.
     - ``digest``: SHA-256 of the engine file as it was run.
@@ -132,7 +132,7 @@ class EngineFacts:
     engine: str
     runtime: str
     bits: int
-    precision: Literal["integer", "mixed", "float"]
+    precision: Literal["integer", "mixed", "float", "unknown"]
     integer_kernels: int
     float_layers: tuple[str, ...]
     digest: str
