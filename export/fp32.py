@@ -48,13 +48,19 @@ def spell_float(graph: f.FloatGraph) -> onnx.ModelProto:
 
 
 def _write_input(writer: Writer, graph: f.FloatGraph) -> None:
-    """``(pixel - 128) * scale`` in float32."""
-    zero = writer.constant(f"{INPUT}/zero_point", 128, kind=np.float32)
-    scale = writer.constant(f"{INPUT}/scale", graph.input_scale, kind=np.float32)
+    """``(pixel - zero) * scale`` in float32, for all channels or for each."""
+    zero = writer.constant(f"{INPUT}/zero_point", _per_channel(graph.input_zero), kind=np.float32)
+    scale = writer.constant(f"{INPUT}/scale", _per_channel(graph.input_scale), kind=np.float32)
     cast, centred = f"{INPUT}/cast", f"{INPUT}/centred"
     writer.node("Cast", [INPUT], output=cast, name=cast, attributes={"to": 1})
     writer.node("Sub", [cast, zero], output=centred, name=centred)
     writer.node("Mul", [centred, scale], output=f"{INPUT}/real", name=f"{INPUT}/real")
+
+
+def _per_channel(value: float | g.Float32) -> g.Float32:
+    """What broadcasts against (N, 3, H, W)."""
+    array = np.asarray(value, np.float32)
+    return array.reshape(-1, 1, 1) if array.ndim else array
 
 
 def _write(writer: Writer, node: f.FloatNode, graph: f.FloatGraph) -> None:

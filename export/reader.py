@@ -18,7 +18,7 @@ from qadtr_edge.data.preprocess import Preprocess
 from qadtr_edge.errors import BadInput, Unsupported
 from qadtr_edge.files import digest
 from qadtr_edge.integer import graph as g
-from qadtr_edge.integer.graph import IntegerGraph
+from qadtr_edge.integer.graph import Float32, IntegerGraph
 from qadtr_edge.types import QuantSpec
 
 from . import reader_file
@@ -48,6 +48,7 @@ class Lowered:
 
     - ``logits``: the ONNX value whose float values are the graph's logits, the ``class_offset``
       leading ones that are no class left out.
+    - ``pixels``: ``(3, 256) float32``, what the network reads of each byte before it rounds that.
     - ``places``: where the file holds the tensors of the graph. ``nodes``: how many nodes of the
       file were read.
     """
@@ -55,6 +56,7 @@ class Lowered:
     graph: IntegerGraph
     logits: str
     class_offset: int
+    pixels: Float32
     places: dict[str, Place]
     nodes: int
 
@@ -88,7 +90,9 @@ def lower(path: Path, *, preprocess: Preprocess | None = None, data: str | None 
         raise Unsupported(f"{path} {error}.", "Quantize its last layer too.") from error
     origin = {"model": path.name, "artefact": digest(path)} | ({"data": data} if data else {})
     graph, offset = _graph(reading.build, logits, agreed=agreed, origin=origin, path=path)
-    return Lowered(graph, name, offset, _places(reading, graph), len(source.nodes))
+    assert reading.build.pixels is not None, "a network reads its image"
+    pixels = np.ascontiguousarray(reading.build.pixels)
+    return Lowered(graph, name, offset, pixels, _places(reading, graph), len(source.nodes))
 
 
 def _places(reading: Reading, graph: IntegerGraph) -> dict[str, Place]:

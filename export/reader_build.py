@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qadtr_edge.integer import graph as g
-from qadtr_edge.integer.graph import Node, Tensor
+from qadtr_edge.integer.graph import Float32, Node, Tensor
 
 from .onnx_file import INPUT, OUTPUT
 from .reader_values import Codes, Image, Move, Pending, Product, Real, Unreadable, Value
@@ -35,6 +35,7 @@ class Build:
     def __init__(self, image: tuple[int, int, int]) -> None:
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {INPUT: Tensor(INPUT, image, 1.0, -128, 127, 128)}
+        self.pixels: Float32 | None = None  # what the network reads of each byte of R, G, B
         self.backwards: set[str] = set()  # tensors that hold the channels as BGR
         self.notes: dict[str, None] = {}
         self._taken = {INPUT, OUTPUT}
@@ -74,6 +75,8 @@ class Build:
             rounded = np.rint(image.values / np.float32(scale)) + np.float32(zero)
             containers = np.clip(rounded, low, high)
         codes = containers.astype(np.int64) - zero
+        reals = np.float32(scale) * codes.astype(np.float32) if image.is_quantized else image.values
+        self.pixels = reals[::-1] if bgr else reals
         offset = np.unique(np.arange(256) - codes)
         grid = self.grid(INPUT, shape, scale=scale, zero=zero, kind=kind)
         zero_point = grid.zero_point

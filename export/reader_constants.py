@@ -81,7 +81,7 @@ def _dequantized(arrays: list[Array], told: Attributes) -> Value:
         zero = arrays[2].astype(np.int64)
         if zero.shape != scale.shape and zero.size != 1:
             raise Unreadable("has zero points and scales of different shapes")
-        codes = codes - along(zero, axis, codes.ndim).astype(np.int64)
+        codes = codes - along(zero, axis, rank=codes.ndim).astype(np.int64)
     return Quantized(codes, scale, axis if codes.ndim else 0)
 
 
@@ -121,9 +121,9 @@ def _computed(kind: str, arrays: list[Array], *, told: Attributes, opset: int) -
 
 
 def _quantized(x: Array, rest: list[Array], *, axis: int) -> Array:
-    scale = along(rest[0], axis, x.ndim).astype(np.float32)
+    scale = along(rest[0], axis, rank=x.ndim).astype(np.float32)
     kind = rest[1].dtype if len(rest) > 1 else np.dtype(np.uint8)
-    zero = along(rest[1].astype(np.int64), axis, x.ndim) if len(rest) > 1 else np.int64(0)
+    zero = along(rest[1].astype(np.int64), axis, rank=x.ndim) if len(rest) > 1 else np.int64(0)
     if kind.name not in LIMITS:
         raise Unreadable(f"quantizes to {kind.name}, not to 8 bits or fewer")
     low, high = LIMITS[kind.name]

@@ -37,7 +37,7 @@ class Quantized:
 
     @property
     def real(self) -> NDArray[np.float64]:
-        scale = along(self.scale, self.axis, self.codes.ndim).astype(np.float64)
+        scale = along(self.scale, self.axis, rank=self.codes.ndim).astype(np.float64)
         made: NDArray[np.float64] = self.codes * scale
         return made
 
@@ -137,7 +137,7 @@ class Unknown:
 Value = Constant | Quantized | Image | Codes | Real | Pending | Scores | Unknown
 
 
-def along(vector: Array, axis: int, rank: int) -> Array:
+def along(vector: Array, axis: int, *, rank: int) -> Array:
     """``vector`` shaped to broadcast along ``axis`` of an array of ``rank``; a scalar as it is."""
     if vector.ndim == 0 or vector.size == 1:
         return vector.reshape(())

@@ -39,6 +39,8 @@ class ArtefactEngine(Engine, Protocol):
     @property
     def classes(self) -> int: ...
 
+    def __enter__(self) -> ArtefactEngine: ...
+
 
 def open_artefact(
     path: str | PathLike[str],

@@ -22,6 +22,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
     "statistics", "verdict", "runs", "results", "engines", "data", "integer.graph",
     "integer.graph_file", "integer.judge",
+    "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",

@@ -46,6 +46,16 @@ Bits = Annotated[
         help="Widths from 2 to 8, or 32 for float. Without it: those there are.",
     ),
 ]
+Artefact = Annotated[
+    Path | None,
+    typer.Option("--artefact", help="A model file that ships, run untouched in place of a run."),
+]
+PreprocessFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--preprocess", help="TOML file: how pixels become its input. Default: beside the model."
+    ),
+]
 Data = Annotated[
     str,
     typer.Option(help="signs, cifar10, imagenet, a folder, or an .npz file."),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -16,8 +15,10 @@ from ..files import digest, write_json
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
 from ..runs import DEFAULT_ROOT, Run, open_run, read_manifest, record, width_name
-from ..types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
-from . import options, verify_isa
+from ..types import FLOAT_BITS, Json, Parity, Pixels
+from . import artefact as artefacts
+from . import options, verify_answer, verify_isa
+from .verify_answer import Row
 
 Compare = Callable[..., Parity]
 
@@ -26,6 +27,8 @@ def verify(
     *,
     run: options.RunPath = None,
     runs: options.RunsRoot = DEFAULT_ROOT,
+    artefact: options.Artefact = None,
+    preprocess: options.PreprocessFile = None,
     engine: options.Engines = "ort",
     bits: options.Bits = None,
     images: options.Images = None,
@@ -49,6 +52,7 @@ def verify(
 ) -> None:
     """Compare engines with the exact integer graph on all test images, and check their kernels.
 
+    With --artefact, a file that ships is run untouched, and compared where it can be read.
     Exit code 1 when a layer ran in float or a logit differs, on an emulated CPU too. With one
     engine at one width, --json prints its result; with several, an object whose "results" lists
     them.
@@ -56,10 +60,16 @@ def verify(
     isas = verify_isa.names(isa) if isa else ()
     if fix and not isas:
         raise BadInput("--fix cures what --isa finds.", "Add --isa avx2, or leave --fix out.")
+    if artefact is not None:
+        artefacts.alone({"--run": run, "--bits": bits, "--isa": isa}, file=artefact)
+        _verify_artefacts(artefacts.Shown(artefact, preprocess, data, data_root, images),
+                          engine=engine, threads=threads, layers=layers, json=json)  # fmt: skip
+        return
+    artefacts.needed(preprocess)
     opened = open_run(run, runs)
     read_manifest(opened)  # a damaged one is refused now, not after the work
     chosen = _chosen(opened, engine, bits)
-    rows: list[_Row] = []
+    rows: list[Row] = []
     loaded: dict[tuple[str, int], Pixels] = {}
     for name, width in chosen:
         graph = graph_file.load(opened.graph(width))
@@ -81,61 +91,30 @@ def verify(
         )  # fmt: skip
     record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
            "data": data, "isa": isa, "fix": fix, "threads": threads, "seed": seed})  # fmt: skip
+    _answer(rows, elsewhere, layers=layers, json=json)
+
+
+def _answer(rows: list[Row], elsewhere: list[verify_isa.Row], *, layers: bool, json: bool) -> None:
     if json:
         shown: list[Json] = [row.as_json(layers=layers, elsewhere=elsewhere) for row in rows]
         console.print_json(shown[0] if len(shown) == 1 else {"results": shown})
     else:
-        _print(rows)
+        verify_answer.show(rows)
         if elsewhere:
             verify_isa.show(elsewhere)
     if not all([*(row.holds for row in rows), *(row.holds for row in elsewhere)]):
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """``bits``: the width asked for; what the file says of itself is in ``facts``."""
-
-    bits: int
-    facts: EngineFacts
-    parity: Parity
-
-    @property
-    def holds(self) -> bool:
-        return self.facts.precision == "integer" and self.parity.logit_mismatches == 0
-
-    def as_json(self, *, layers: bool, elsewhere: Sequence[verify_isa.Row] = ()) -> dict[str, Json]:
-        parity = self.parity
-        row: dict[str, Json] = {
-            "engine": self.facts.engine,
-            "bits": self.bits,
-            "precision": self.facts.precision,
-            "integer_kernels": self.facts.integer_kernels,
-            "float_layers": list(self.facts.float_layers),
-            "images": parity.images,
-            "logits_compared": parity.logits_compared,
-            "logit_mismatches": parity.logit_mismatches,
-            "max_abs_diff": parity.max_abs_diff,
-            "argmax_mismatches": parity.argmax_mismatches,
-            "first_divergent_layer": parity.first_divergent_layer,
-            "engine_digest": self.facts.digest,
-            "runtime": self.facts.runtime,
-            "notes": [*self.facts.notes, *parity.notes],
-        }
-        there = [other.document for other in elsewhere if other.bits == self.bits]
-        if there and self.facts.engine == "ort":
-            row["isa"] = [*there]
-        if layers:
-            row["layers"] = [
-                {
-                    "layer": layer.layer,
-                    "elements": layer.elements,
-                    "mismatches": layer.mismatches,
-                    "max_abs_diff": layer.max_abs_diff,
-                }
-                for layer in parity.layers
-            ]
-        return row
+def _verify_artefacts(
+    shown: artefacts.Shown, *, engine: str, threads: int, layers: bool, json: bool
+) -> None:
+    """The file as it ships, on each engine that can run it."""
+    rows = [
+        artefacts.verified(shown, name, threads=threads, trace=layers)
+        for name in options.named("artefact", engine)
+    ]
+    _answer(rows, [], layers=layers, json=json)
 
 
 def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
@@ -189,7 +168,7 @@ def _verified(
     bits: int,
     threads: int,
     trace: bool,
-) -> _Row:
+) -> Row:
     compare = cast(Compare, registry.resolve("parity", name))
     label = f"verify {name} {width_name(bits)}"
     with (
@@ -204,46 +183,4 @@ def _verified(
             trace=trace,
             on_batch=progress.advance,
         )
-        return _Row(bits, engine.facts, parity)
-
-
-def _print(rows: list[_Row]) -> None:
-    columns = [
-        "engine", "values", "ran as", "integer kernels", "float layers", "images",
-        "logits that differ", "largest difference", "classes that differ", "first in",
-    ]  # fmt: skip
-    table = [
-        [
-            row.facts.engine,
-            width_name(row.bits),
-            row.facts.precision,
-            str(row.facts.integer_kernels),
-            ", ".join(row.facts.float_layers) or "none",
-            f"{row.parity.images:,}",
-            f"{row.parity.logit_mismatches:,} of {row.parity.logits_compared:,}",
-            f"{row.parity.max_abs_diff:g}",
-            f"{row.parity.argmax_mismatches:,}",
-            row.parity.first_divergent_layer or "-",
-        ]
-        for row in rows
-    ]
-    console.print_table(columns, table, title="Engine against the exact integer graph")
-    for row in rows:
-        for note in (*row.facts.notes, *row.parity.notes):
-            console.say(f"{row.facts.engine} {width_name(row.bits)}: {note}.")
-        if not row.holds:
-            console.say(
-                f"{row.facts.engine} {width_name(row.bits)} does not hold: "
-                f"{_reason(row)}. It may not be called INT8."
-            )
-
-
-def _reason(row: _Row) -> str:
-    reasons = []
-    if row.facts.precision != "integer":
-        named = ", ".join(row.facts.float_layers) or "all layers"
-        reasons.append(f"it ran in {row.facts.precision} precision ({named})")
-    if row.parity.logit_mismatches:
-        where = row.parity.first_divergent_layer or "an unknown layer"
-        reasons.append(f"its logits differ from {where} on")
-    return " and ".join(reasons)
+        return Row(bits, engine.facts, parity)

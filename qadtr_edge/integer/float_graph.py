@@ -1,7 +1,7 @@
 """The float graph: the same network without quantization, as the yardstick beside the integers.
 
 Nodes without weights are those of the integer graph, read as operations on real numbers. The input
-is ``(pixel - 128) * input_scale``; padding is 0.
+is ``(pixel - input_zero) * input_scale``; padding is 0.
 """
 
 from __future__ import annotations
@@ -106,14 +106,16 @@ FloatNode = (
 class FloatGraph:
     """Nodes in execution order, the last of which makes the logits ``(K,)``.
 
-    ``image``: (3, H, W). ``source`` and ``notes`` as in ``IntegerGraph``.
+    ``image``: (3, H, W). ``input_scale``, ``input_zero``: for all channels, or ``(3,)``.
+    ``source`` and ``notes`` as in ``IntegerGraph``.
     """
 
     nodes: tuple[FloatNode, ...]
     input: str
-    input_scale: float
+    input_scale: float | Float32
     image: tuple[int, int, int]
     logits: str
     classes: int
     source: dict[str, str]
     notes: tuple[str, ...] = ()
+    input_zero: float | Float32 = 128.0
