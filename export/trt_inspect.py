@@ -58,26 +58,27 @@ class Weighed:
 def seen(information: str, *, layers: Sequence[str]) -> Seen:
     """The kernels in the inspector's JSON of an engine; names become those of ``layers``.
 
-    Raises ``EngineFailed`` for JSON without details: the engine was built to show names only.
+    An engine that was built to show names only is opaque altogether. Raises ``EngineFailed`` for
+    anything that is no inspector's JSON.
     """
     try:
         document = json.loads(information)
         rows = document["Layers"]
-        if not rows or not all(isinstance(row, dict) for row in rows):
-            raise TypeError("layers without details")
+        if all(isinstance(row, str) for row in rows):
+            return Seen((), tuple(rows) or ("the engine",))
         opaque = tuple(str(row["Name"]) for row in rows if _is_opaque(row))
         return Seen(tuple(_kernel(row, layers) for row in rows if not _is_opaque(row)), opaque)
     except (ValueError, KeyError, TypeError) as error:
         raise EngineFailed(
             f"The inspector does not say which kernels this engine holds ({error}).",
-            "Build it with profiling_verbosity DETAILED: qadtr-edge export --engine trt.",
+            "Build it again: qadtr-edge export --engine trt.",
         ) from error
 
 
 def weigh(shown: Seen, *, layers: Sequence[str]) -> Weighed:
     """The verdict over what an inspector showed."""
     if shown.opaque:
-        note = f"the inspector shows {len(shown.opaque)} opaque nodes, so no kernel is known"
+        note = f"the inspector does not open {len(shown.opaque)} nodes, so no kernel is known"
         return Weighed("unknown", 0, (), (note, NOTE))
     verdict = gate.weigh(shown.kernels, layers=layers)
     notes = (*verdict.notes, NOTE)

@@ -19,18 +19,25 @@ TABLES: dict[str, dict[str, str]] = {
     "engine": {  # (artefact, *, threads) -> types.Engine
         "ort": "qadtr_edge.export.ort:OrtEngine",
         "openvino": "qadtr_edge.export.openvino:OpenVinoEngine",
+        "trt": "qadtr_edge.export.trt_engine:TrtEngine",
     },
     "builder": {  # (integer graph, folder, *, threads) -> artefact written into the folder
         "ort": "qadtr_edge.export.ort:build",
         "openvino": "qadtr_edge.export.openvino:build",
+        "trt": "qadtr_edge.export.trt:build",
     },
     "float builder": {  # (float graph, folder, *, threads) -> the yardstick written into the folder
         "ort": "qadtr_edge.export.fp32:build_float",
         "openvino": "qadtr_edge.export.openvino:build_float",
+        "trt": "qadtr_edge.export.trt:build_float",
     },
     "parity": {  # (integer graph, engine, *, images, model) -> types.Parity
         "ort": "qadtr_edge.export.parity:compare",
         "openvino": "qadtr_edge.export.openvino:compare",
+        "trt": "qadtr_edge.export.trt:compare",
+    },
+    "device memory": {  # () -> kernels.memory.Device
+        "cuda": "qadtr_edge.kernels.memory:open_device",
     },
     "artefact": {  # a file that ships: (path, *, preprocess, threads) -> engines.ArtefactEngine
         "ort": "qadtr_edge.export.artefact:OrtArtefact",
