@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import sshd
+
 
 def _package(name: str, extra: str) -> Callable[[], str | None]:
     def missing() -> str | None:
@@ -33,6 +35,10 @@ def _cuda() -> str | None:
     return (
         None if Path("/proc/driver/nvidia/version").exists() else "no NVIDIA driver on this machine"
     )
+
+
+def _sshd() -> str | None:
+    return None if sshd.server() else "no OpenSSH server: apt-get install openssh-server"
 
 
 if find_spec("hypothesis"):
@@ -55,6 +61,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "maite": _package("maite", "peers"),
     "mkdocs": _package("mkdocs", "docs"),
     "cuda": _cuda,
+    "sshd": _sshd,
     "real_data": _real_data,
 }
 

@@ -20,6 +20,7 @@ SMOKE = {  # what makes a documented command small enough for a test
     "train": "--epochs 1 --limit 256 --bits 32,8",
     "quantize": "--limit 256",
     "bench": "--batch 1",
+    "bundle": "--images 16 --steps 5",
     "analyze": "--images 16 --steps 5 --stride 13",
 }
 NOT_RUN_HERE = {"make", "pip", "git", "cd", "docker"}
