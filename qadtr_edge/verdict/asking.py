@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,13 @@ from ..patch.paste import paste
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
 
 Flags = NDArray[np.bool_]
+
+
+def part(data: Dataset, rows: Labels) -> Dataset:
+    """The images ``rows`` of a data set."""
+    return replace(
+        data, images=data.images[rows], labels=data.labels[rows], ids=data.ids[rows], files=()
+    )
 
 
 def step(data: Dataset, won: Flags) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,40 +17,41 @@ from ..attacks.sweep import Sweep
 from ..attacks.victim import Victim
 from ..data.dataset import Dataset
 from ..types import Json, Patch
-from .asking import fooled
+from .asking import fooled, part
 
-SWEPT = 16
-"""Places along a side of the image, or one more, at which the given patch is shown."""
+SWEPT = 32
+"""Places along a side of the image, or one more, at which given patches are shown."""
 
 
 def broken(
-    model: Model, victim: Victim, *, data: Dataset, clean: Logits, patch: Patch | None,
+    model: Model, victim: Victim, *, data: Dataset, clean: Logits, patches: Sequence[Patch],
     patch_px: tuple[int, int], queries: int, steps: int, restarts: int, seed: int, batch: int,
 ) -> list[Json]:  # fmt: skip
     """For each planted masking: images that the searches fool through it, and without it.
 
-    Searches by scores are left out where there are none, and ``patch``, made on an unmasked
-    network, is swept by labels where it is given. ``white_box``: images that a plain PGD-patch
-    fools through the masking. Counted among the images that the masked network gets right.
+    Searches by scores are left out where there are none, and ``patches``, made on an unmasked
+    network, are swept by labels. ``white_box``: images that a plain PGD-patch fools through the
+    masking. All counted among the images that the masked network gets right.
     """
     found: list[Json] = []
-    unmasked: dict[bytes, int] = {}
     searched = partial(
-        _fooled, data=data, patch=patch, patch_px=patch_px, queries=queries, seed=seed, batch=batch
-    )
+        _fooled, data=data, patches=patches, patch_px=patch_px, queries=queries, seed=seed,
+        batch=batch,
+    )  # fmt: skip
+    whole = searched(model, clean=clean, scores=True)
+    pgd = Pgd(patch_px=patch_px, steps=steps, restarts=restarts)
     for one in planted.planted(model, victim, clean=clean):
         answers = Ledger(one.model, batch=batch)(data.images)
         able = metrics.predicted(answers) == data.labels
-        if able.tobytes() not in unmasked:
-            unmasked[able.tobytes()] = int((searched(model, clean=clean, scores=True) & able).sum())
-        pgd = Pgd(patch_px=patch_px, steps=steps, restarts=restarts)
+        same = one.model is model  # only its gradients differ, which no search asks for
+        won = whole if same else searched(one.model, clean=answers, scores=one.scores)
         white = pgd.search(one.victim, data, seed=seed, told=lambda count, note: None)
         found.append(
             {
                 "masking": one.name,
                 "eligible": int(able.sum()),
-                "unmasked": unmasked[able.tobytes()],
-                "fooled": int((searched(one.model, clean=answers, scores=one.scores) & able).sum()),
+                "unmasked": int((whole & able).sum()),
+                "fooled": int((won & able).sum()),
                 "white_box": int((fooled(one.model, data, found=white) & able).sum()),
             }
         )
@@ -57,21 +59,22 @@ def broken(
 
 
 def _fooled(
-    model: Model, *, data: Dataset, clean: Logits, patch: Patch | None, patch_px: tuple[int, int],
-    queries: int, scores: bool, seed: int, batch: int,
+    model: Model, *, data: Dataset, clean: Logits, patches: Sequence[Patch],
+    patch_px: tuple[int, int], queries: int, scores: bool, seed: int, batch: int,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """The per-image union of the searches on one engine."""
-    searches: list[Search] = []
-    if scores:
-        searches.append(PatchRs(patch_px=patch_px, queries=queries))
-    if patch is not None:
-        stride = max(1, min(data.images.shape[2:]) // SWEPT)
-        searches.append(Sweep(patch, stride=stride, stop_when_fooled=True))
+    """The per-image union of the searches on one engine; each gets what the others left."""
+    stride = max(1, min(data.images.shape[2:]) // SWEPT)
+    searches: list[Search] = [PatchRs(patch_px=patch_px, queries=queries)] if scores else []
+    searches += [Sweep(patch, stride=stride, stop_when_fooled=True) for patch in patches]
     ledger = Ledger(model, batch=batch)
-    won = np.zeros(len(data), np.bool_)
+    won: NDArray[np.bool_] = metrics.predicted(clean) != data.labels
     for search in searches:
-        patches = search.search(
-            model, data, clean=clean, seed=seed, batch=batch, told=lambda count, note: None
+        rows = np.flatnonzero(~won)
+        if not len(rows):
+            break
+        left = part(data, rows)
+        found = search.search(
+            model, left, clean=clean[rows], seed=seed, batch=batch, told=lambda count, note: None
         )
-        won |= fooled(ledger, data, found=patches)
+        won[rows] = fooled(ledger, left, found=found)
     return won

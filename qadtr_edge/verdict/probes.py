@@ -14,8 +14,8 @@ the images fooled. Torch is imported where gradients are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ from .. import metrics
 from ..attacks.queries import BATCH, Ledger, Logits, Model
 from ..data.dataset import Dataset
 from ..errors import BadInput
-from ..types import Json, Labels, Patch
+from ..types import Json, Patch
 from . import asking
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(
     patch_px: tuple[int, int],
     seed: int,
     budget: Budget,
-    patch: Patch | None = None,
+    patches: Sequence[Patch] = (),
     plain: Victim | None = None,
     drawn: Callable[[int], Victim] | None = None,
     batch: int = BATCH,
@@ -81,7 +81,7 @@ def run(
     """All probes of an engine and its simulation on the images of ``data`` that both get right.
 
     - ``victim``: the network that stands for the engine where gradients are needed.
-    - ``patch``: one made for all images on an unmasked network, swept behind planted masking.
+    - ``patches``: made for all images on an unmasked network, swept behind planted masking.
     - ``plain``: the victim without straight-through rules, where there is one.
     - ``drawn``: the victim of the k-th draw, where the engine or the defence is random.
 
@@ -91,7 +91,7 @@ def run(
 
     ledger = Ledger(model, batch=batch)
     subset, clean = _subset(victim, ledger, data=data, limit=budget.images)
-    few = part(subset, np.arange(min(budget.random_images, len(subset))))
+    few = asking.part(subset, np.arange(min(budget.random_images, len(subset))))
     found: dict[str, Json] = {
         "subset": {"images": len(subset), "seed": seed, "budget": asdict(budget)},
         "randomness": asking.randomness(model, subset, seed=seed, batch=batch),
@@ -127,19 +127,12 @@ def run(
     told("eot")
     rows = np.arange(min(budget.planted_images, len(subset)))
     found["planted"] = masking.broken(
-        model, victim, data=part(subset, rows), clean=clean[rows], patch=patch,
+        model, victim, data=asking.part(subset, rows), clean=clean[rows], patches=patches,
         patch_px=patch_px, queries=budget.queries, steps=budget.steps, restarts=budget.restarts,
         seed=seed, batch=batch,
     )  # fmt: skip
     told("planted")
     return found
-
-
-def part(data: Dataset, rows: Labels) -> Dataset:
-    """The images ``rows`` of a data set."""
-    return replace(
-        data, images=data.images[rows], labels=data.labels[rows], ids=data.ids[rows], files=()
-    )
 
 
 def _subset(
@@ -157,4 +150,4 @@ def _subset(
             f"Engine and simulation are right together on none of the {len(data)} images.",
             "Check that --data is what the model was trained on, or give more --images.",
         )
-    return part(data, rows), clean[rows]
+    return asking.part(data, rows), clean[rows]
