@@ -12,24 +12,11 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from . import console, latency, replay, timing
+from . import console
 from .devices import background
-from .devices.background import DEVICE
-from .devices.bundle import Bundle, read, unpack_engines
-from .devices.probe import probe
-from .devices.state import state
 from .errors import QadtrError
-from .files import read_json, write_json
-from .latency import Subject
-from .results import Store
-from .runs import Run, width_name
-from .types import Json
 
 OK, USER_ERROR, BUG, INTERRUPTED = 0, 2, 70, 130
 
@@ -39,17 +26,22 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(words)
     bundle = Path(sys.argv[0])
     try:
-        if chosen.command == "probe":
-            console.print_json(probe(Path.cwd()))
-        elif chosen.command == "run":
+        if chosen.command == "run":
+            from .devices.bundle import read  # a look at the work must not cost what the work does
+            from .devices.worker import run
+
             with background.sole_worker(chosen.out):
                 run(read(bundle), chosen.out, threads=chosen.threads)
         elif chosen.command == "start":
             console.print_json(background.start(bundle, chosen.out, threads=chosen.threads))
         elif chosen.command == "status":
-            console.print_json(background.status(chosen.out))
-        else:
+            console.print_json(background.status(chosen.out, wait_s=chosen.wait))
+        elif chosen.command == "send":
             background.send(chosen.out, sys.stdout.buffer)
+        else:
+            from .devices.probe import probe
+
+            console.print_json(probe(Path.cwd()))
     except QadtrError as error:
         fact, remedy = background.spoken(error)
         console.say(f"Error: {fact}\n{remedy}")
@@ -62,95 +54,6 @@ def main(words: Sequence[str] | None = None) -> int:
         console.say("This is a bug in qadtr-edge: please report it with the lines above.")
         return BUG
     return OK
-
-
-def run(bundle: Bundle, out: Path, *, threads: int) -> None:
-    """Replays every unit of the bundle, then times the engines; what is finished is not redone."""
-    made = Run(out)
-    unpack_engines(bundle, made)
-    with ExitStack() as stack:
-        subjects = [
-            stack.enter_context(
-                latency.open_subject(made, job.engine, bits=job.bits, threads=threads)
-            )
-            for job in bundle.jobs
-        ]
-        write_json(made.folder / DEVICE, _device(bundle, subjects, out=out, threads=threads))
-        _replay(bundle, made, subjects=subjects)
-        if not _is_timed(bundle, made, threads=threads):
-            write_json(made.bench, _timed(bundle, subjects, threads=threads))
-    console.say(f"Done: {out / 'results.jsonl'}, {made.bench}.")
-
-
-def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
-    store = Store(made.results, made.labels)
-    done = 0
-    for job, one in zip(bundle.jobs, subjects, strict=True):
-        facts = one.engine.facts
-        subject = replay.Subject(one.engine, replay.engine_digest(facts), bundle.data)
-        for unit in job.units:
-            if store.finished(replay.identity(unit, subject)) is None:
-                row, outcomes = replay.replay(unit, facts, subject=subject)
-                store.append(row, outcomes)
-            done += 1
-            where = f"{facts.engine} {width_name(facts.bits)}"
-            console.say(f"{done}/{bundle.units} units: {unit.attacked.name} on {where}")
-
-
-def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict[str, Json]:
-    """What ``bench`` writes of these engines, on images of the bundle."""
-    plan = bundle.clock.plan
-    document: dict[str, Json] = {
-        "schema": latency.SCHEMA,
-        "run": bundle.run,
-        "bundle": bundle.digest,
-        "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
-        "threads": threads,
-        "environment": {**timing.environment(), **state()},
-    }
-    rows: list[Json] = []
-    loop_ms: dict[str, Json] = {}
-    for size in bundle.clock.batches:
-        console.say(f"Timing {len(subjects)} engines at batch {size} …")
-        images = bundle.data.images[np.arange(size) % len(bundle.data)]
-        cost_ms = latency.loop_cost_ms(images, classes=bundle.classes, plan=plan)
-        loop_ms[str(size)] = round(cost_ms, 6)
-        timed = latency.rows(subjects, images, plan=plan)
-        rows += [row.as_json(samples=True) for row in timed]
-    document["loop_cost_p50_ms"] = loop_ms
-    document["environment_after"] = {"load_average": timing.load_average(), **state()}
-    document["results"] = rows
-    return document
-
-
-def _is_timed(bundle: Bundle, made: Run, *, threads: int) -> bool:
-    """Whether the timing in the folder is that of this bundle with as many threads."""
-    if not made.bench.is_file():
-        return False
-    held = read_json(made.bench)
-    return (
-        isinstance(held, dict)
-        and held.get("bundle") == bundle.digest
-        and held.get("threads") == threads
-    )
-
-
-def _device(
-    bundle: Bundle, subjects: Sequence[Subject], *, out: Path, threads: int
-) -> dict[str, Json]:
-    engines: list[Json] = []
-    for one in subjects:
-        facts = one.engine.facts
-        said: dict[str, Json] = {"answers_digest": replay.engine_digest(facts)}
-        engines.append({**said, **asdict(facts), "options": dict(facts.options)})
-    return {
-        "bundle": bundle.digest,
-        "run": bundle.run,
-        "units": bundle.units,
-        "threads": threads,
-        "device": probe(out),
-        "engines": engines,
-    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,4 +75,6 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, required=True, help="folder of the results")
         if name in {"run", "start"}:
             command.add_argument("--threads", type=int, default=1, help="threads of the engines")
+        if name == "status":
+            command.add_argument("--wait", type=float, default=0.0, help="for news, in seconds")
     return parser

@@ -6,6 +6,15 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
+SLOW_DISK = """import os, time
+fsync = os.fsync
+def slow(handle):
+    time.sleep(0.03)
+    fsync(handle)
+os.fsync = slow
+"""
+"""A ``site`` that makes finishing a unit slow enough to be interrupted."""
+
 
 def interpreter(folder: Path, *packages: str, site: str = "") -> Path:
     """The Python of a fresh environment with these packages of this one, and ``site`` run first."""
@@ -18,8 +27,9 @@ def interpreter(folder: Path, *packages: str, site: str = "") -> Path:
         there = Path(next(iter(spec.submodule_search_locations)))
         (home / name).symlink_to(there)
         libraries = there.with_name(f"{name}.libs")
-        if libraries.is_dir():
-            (home / libraries.name).symlink_to(libraries)
+        for beside in (libraries, *there.parent.glob(f"{name}-*.dist-info")):
+            if beside.is_dir():
+                (home / beside.name).symlink_to(beside)
     if site:
         (home / "sitecustomize.py").write_text(site)
     return folder / "bin" / "python"

@@ -30,6 +30,7 @@ OUTCOME_BYTES = 4096
 LOG_LINES = 8
 PATIENCE_S = 2.0
 START_S = 60.0
+LOOK_S = 0.5
 
 
 @contextmanager
@@ -81,12 +82,23 @@ def start(bundle: Path, out: Path, *, threads: int) -> dict[str, Json]:
     return status(out)
 
 
-def status(out: Path) -> dict[str, Json]:
-    """How far the work in a folder is.
+def status(out: Path, *, wait_s: float = 0.0) -> dict[str, Json]:
+    """How far the work in a folder is; said when there is news of it, or after ``wait_s``.
+
+    Waiting here, asleep, disturbs what is timed less than being asked again and again.
 
     ``state``: absent, running, stopped (it was killed, or the machine went down), failed (with
     ``fact`` and ``remedy``), done. ``units`` are known once the engines are open.
     """
+    said, end_s = _status(out), time.monotonic() + wait_s
+    while said["state"] == "running" and time.monotonic() < end_s:
+        time.sleep(LOOK_S)
+        if (now := _status(out)) != said:
+            return now
+    return said
+
+
+def _status(out: Path) -> dict[str, Json]:
     held = _read(out / OUTCOME)
     state = held.get("state", "absent")
     if _is_locked(out):

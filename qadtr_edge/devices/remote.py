@@ -31,13 +31,14 @@ Told = Callable[[str], None]
 @dataclass(frozen=True)
 class Limits:
     """How long is waited: for the answer to a command, for a lost device to come back, for a unit
-    to be finished. ``poll_s``: between two looks at the work.
+    to be finished. ``poll_s``: between two looks at the work; ``wait_s``: a look, for news.
     """
 
     call_s: float = 60.0
     patience_s: float = 120.0
     stall_s: float = 900.0
     poll_s: float = 2.0
+    wait_s: float = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +185,7 @@ def _follow(
     out = ("--out", place.out)
     start = place.words("start", *out, "--threads", str(order.threads))
     look = place.words("status", *out)
+    wait = [*look, "--wait", str(limits.wait_s)]
     restarts, shown, moved_s = 0, "", time.monotonic()
     said = _asked(place, look, limits=limits, told=told, stop=stop)
     if said["state"] not in ("running", "done"):
@@ -215,14 +217,14 @@ def _follow(
             )
         if stop.wait(limits.poll_s):
             raise Stopped
-        said = _asked(place, look, limits=limits, told=told, stop=stop)
+        said = _asked(place, wait, limits=limits, told=told, stop=stop)
 
 
 def _asked(
     place: Place, words: list[str], *, limits: Limits, told: Told, stop: threading.Event
 ) -> dict[str, Json]:
     return _patiently(
-        lambda: ssh.answer(place.device, words, timeout_s=limits.call_s),
+        lambda: ssh.answer(place.device, words, timeout_s=limits.call_s + limits.wait_s),
         limits=limits, stop=stop, told=told,
     )  # fmt: skip
 

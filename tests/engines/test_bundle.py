@@ -27,13 +27,6 @@ from qadtr_edge.results import Store
 pytestmark = pytest.mark.needs("ort")
 
 ABSENT = ("torch", "onnx", "typer", "rich", "scipy", "PIL", "safetensors")
-SLOW_DISK = """import os, time
-fsync = os.fsync
-def slow(handle):
-    time.sleep(0.03)
-    fsync(handle)
-os.fsync = slow
-"""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def test_killed_it_goes_on_and_ends_the_same(
     run, _ = made
     file = tmp_path / "long.pyz"
     packed.bundle(file, run, patches=12)
-    slow = lean.interpreter(tmp_path / "slow", "numpy", "onnxruntime", site=SLOW_DISK)
+    slow = lean.interpreter(tmp_path / "slow", "numpy", "onnxruntime", site=lean.SLOW_DISK)
     out = tmp_path / "killed"
     status = json.loads(call(slow, file, "start", "--out", out).stdout)
     assert status["state"] == "running"

@@ -1,0 +1,110 @@
+"""The work of a bundle on a device: replay every unit, then time the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .. import console, latency, replay, timing
+from ..files import read_json, write_json
+from ..latency import Subject
+from ..results import Store
+from ..runs import Run, width_name
+from ..types import Json
+from .background import DEVICE
+from .bundle import Bundle, unpack_engines
+from .probe import probe
+from .state import state
+
+
+def run(bundle: Bundle, out: Path, *, threads: int) -> None:
+    """Replays every unit of the bundle, then times the engines; what is finished is not redone."""
+    made = Run(out)
+    unpack_engines(bundle, made)
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(
+                latency.open_subject(made, job.engine, bits=job.bits, threads=threads)
+            )
+            for job in bundle.jobs
+        ]
+        write_json(made.folder / DEVICE, _device(bundle, subjects, out=out, threads=threads))
+        _replay(bundle, made, subjects=subjects)
+        if not _is_timed(bundle, made, threads=threads):
+            write_json(made.bench, _timed(bundle, subjects, threads=threads))
+    console.say(f"Done: {out / 'results.jsonl'}, {made.bench}.")
+
+
+def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
+    store = Store(made.results, made.labels)
+    done = 0
+    for job, one in zip(bundle.jobs, subjects, strict=True):
+        facts = one.engine.facts
+        subject = replay.Subject(one.engine, replay.engine_digest(facts), bundle.data)
+        for unit in job.units:
+            if store.finished(replay.identity(unit, subject)) is None:
+                row, outcomes = replay.replay(unit, facts, subject=subject)
+                store.append(row, outcomes)
+            done += 1
+            where = f"{facts.engine} {width_name(facts.bits)}"
+            console.say(f"{done}/{bundle.units} units: {unit.attacked.name} on {where}")
+
+
+def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict[str, Json]:
+    """What ``bench`` writes of these engines, on images of the bundle."""
+    plan = bundle.clock.plan
+    document: dict[str, Json] = {
+        "schema": latency.SCHEMA,
+        "run": bundle.run,
+        "bundle": bundle.digest,
+        "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
+        "threads": threads,
+        "environment": {**timing.environment(), **state()},
+    }
+    rows: list[Json] = []
+    loop_ms: dict[str, Json] = {}
+    for size in bundle.clock.batches:
+        console.say(f"Timing {len(subjects)} engines at batch {size} …")
+        images = bundle.data.images[np.arange(size) % len(bundle.data)]
+        cost_ms = latency.loop_cost_ms(images, classes=bundle.classes, plan=plan)
+        loop_ms[str(size)] = round(cost_ms, 6)
+        timed = latency.rows(subjects, images, plan=plan)
+        rows += [row.as_json(samples=True) for row in timed]
+    document["loop_cost_p50_ms"] = loop_ms
+    document["environment_after"] = {"load_average": timing.load_average(), **state()}
+    document["results"] = rows
+    return document
+
+
+def _is_timed(bundle: Bundle, made: Run, *, threads: int) -> bool:
+    """Whether the timing in the folder is that of this bundle with as many threads."""
+    if not made.bench.is_file():
+        return False
+    held = read_json(made.bench)
+    return (
+        isinstance(held, dict)
+        and held.get("bundle") == bundle.digest
+        and held.get("threads") == threads
+    )
+
+
+def _device(
+    bundle: Bundle, subjects: Sequence[Subject], *, out: Path, threads: int
+) -> dict[str, Json]:
+    engines: list[Json] = []
+    for one in subjects:
+        facts = one.engine.facts
+        said: dict[str, Json] = {"answers_digest": replay.engine_digest(facts)}
+        engines.append({**said, **asdict(facts), "options": dict(facts.options)})
+    return {
+        "bundle": bundle.digest,
+        "run": bundle.run,
+        "units": bundle.units,
+        "threads": threads,
+        "device": probe(out),
+        "engines": engines,
+    }
