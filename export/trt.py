@@ -28,7 +28,7 @@ from .facts import Origin, Record
 from .fp32 import float_origin, spell_float
 from .lint import refuse_findings
 from .onnx_file import save
-from .parity import Revealed, exposed
+from .parity import Revealed
 from .trt_build import Options, Plan
 from .trt_engine import ENGINE, MODEL, TrtEngine, gpu_here
 from .trt_form import spell_signed
@@ -140,7 +140,7 @@ def _reveal(
 ) -> Revealed:
     with tempfile.TemporaryDirectory() as scratch:
         shown = Path(scratch) / MODEL
-        shown.write_bytes(exposed(model, list(graph.tensors)))
+        save(showing(model, graph), shown)
         plan = trt_build.plan_of(trt_runtime.runtime(), shown, options=Options())
         (Path(scratch) / ENGINE).write_bytes(plan.content)
         with TrtEngine(shown) as engine:
@@ -148,6 +148,21 @@ def _reveal(
     held = {name: _containers(value, name, graph) for name, value in tensors.items()}
     note = "layers were seen in a second engine, built to show them"
     return Revealed(held, "fused into the kernels behind them", (note,))
+
+
+def showing(model: Path, graph: IntegerGraph) -> onnx.ModelProto:
+    """The ONNX file with every tensor of ``graph`` it computes as one more int8 output."""
+    import onnx
+
+    loaded = onnx.load(str(model))
+    computed = {name for node in loaded.graph.node for name in node.output}
+    for tensor in graph.tensors.values():
+        if tensor.name in computed:
+            shape = ["N", *tensor.shape]
+            loaded.graph.output.append(
+                onnx.helper.make_tensor_value_info(tensor.name, onnx.TensorProto.INT8, shape)
+            )
+    return loaded
 
 
 def _containers(value: NDArray[np.generic], name: str, graph: IntegerGraph) -> NDArray[np.generic]:
