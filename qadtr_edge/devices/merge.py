@@ -36,9 +36,8 @@ def keep(run: Run, device: str, *, tar: bytes) -> int:
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             for member in archive:
-                if member.name not in SENT and not _LABELS.fullmatch(member.name):
-                    continue
-                if (file := archive.extractfile(member)) is not None:
+                named = member.name in SENT or _LABELS.fullmatch(member.name)
+                if named and member.isreg() and (file := archive.extractfile(member)):
                     write_bytes(home / member.name, file.read())
     except (tarfile.TarError, EOFError) as error:
         raise BadInput(
