@@ -8,6 +8,7 @@ want of those into failures, on machines that must have them.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,10 @@ def _cuda() -> str | None:
     )
 
 
+def _chromium() -> str | None:
+    return None if shutil.which("chromium") else "no Chromium: apt-get install chromium"
+
+
 def _sshd() -> str | None:
     return None if sshd.server() else "no OpenSSH server: apt-get install openssh-server"
 
@@ -62,6 +67,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "mkdocs": _package("mkdocs", "docs"),
     "cuda": _cuda,
     "sshd": _sshd,
+    "chromium": _chromium,
     "real_data": _real_data,
 }
 

@@ -42,7 +42,11 @@ def report(
     data_root: options.DataRoot = None,
     max_asr: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Exit 1 when a worst case is above this fraction."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Exit 1 when a worst case is above this; of several runs, not of the first.",
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,
@@ -72,18 +76,19 @@ def report(
     sections = [page.sections(one, root=data_root) for one in found]
     for one, composed, its in zip(opened, found, sections, strict=True):
         write_text(one.report, markdown.page(composed))
+        console.say(f"Written: {one.report}")
         _write_page(one, its, asked=html is not None)
     whole = _together(found, sections, compared)
     if html is not None:
-        names = ", ".join(one.evidence.run for one in found)
-        write_text(html, page.render(f"Patch robustness of run {names}", whole))
+        write_text(html, page.render(_headed(*opened), whole))
         console.say(f"Written: {html}")
     for folder, write in ((figures, papers.write_figures), (tables, papers.write_tables)):
         if folder is not None:
             console.say(f"Written: {len(write(whole, folder))} files in {folder}")
     cases: list[Case] = []
     if max_asr is not None:
-        cases += [case for one in found for case in gate.worst_cases(one, max_asr=max_asr)]
+        judged = found[1:] or found  # of several the first is what they are compared with
+        cases += [case for one in judged for case in gate.worst_cases(one, max_asr=max_asr)]
     if max_drop is not None:
         cases += [case for one in compared for case in gate.drops(one, max_drop=max_drop)]
     if junit is not None:
@@ -115,7 +120,7 @@ def _write_page(run: Run, sections: Sequence[Section], *, asked: bool) -> None:
     from ..report import page
 
     try:
-        text = page.render(f"Patch robustness of run {run.name}", sections)
+        text = page.render(_headed(run), sections)
     except MissingDependency as error:
         if asked:
             raise
@@ -123,6 +128,10 @@ def _write_page(run: Run, sections: Sequence[Section], *, asked: bool) -> None:
         return
     write_text(path := run.report.with_suffix(".html"), text)
     console.say(f"Written: {path}")
+
+
+def _headed(*runs: Run) -> str:
+    return f"Patch robustness of run {', '.join(run.name for run in runs)}"
 
 
 def _together(
@@ -149,7 +158,6 @@ def _show(found: Sequence[Document], compared: Sequence[Comparison], cases: Sequ
         console.print_table(markdown.SHORT, lines, title=f"Run {one.evidence.run}")
         for text in one.warnings:
             console.answer(f"- {text}")
-        console.say(f"Written: {one.evidence.home.report}")
     for pair in compared:
         section = compare.section(pair, number=1)
         for table in section.tables:

@@ -38,7 +38,7 @@ def analysed(document: Document) -> Section:
         tables += _tables(name, found)
         drawn = _drawn(folder / f"{name}.svg", name)
         if drawn is None:
-            missing.append(f"{name}: its figure is missing.")
+            missing.append(f"{name}: its figure is missing or damaged.")
         else:
             exhibits.append(drawn)
     return Section("analyses", "Analyses", tuple(said), tuple(missing), tuple(tables), (),
@@ -47,10 +47,11 @@ def analysed(document: Document) -> Section:
 
 def _drawn(path: Path, name: str) -> Exhibit | None:
     """The figure as a picture: whatever its file holds, a picture runs no script."""
-    if not path.is_file():
+    content = path.read_bytes() if path.is_file() else b""
+    if b"</svg>" not in content:
         return None
     said = f"Figure of the analysis {name}; its numbers are in the tables of this section."
-    return Exhibit((Picture(path.read_bytes(), "image/svg+xml", said),), f"Analysis: {name}")
+    return Exhibit((Picture(content, "image/svg+xml", said),), f"Analysis: {name}")
 
 
 def _tables(name: str, found: dict[str, Json]) -> list[Table]:
@@ -63,7 +64,7 @@ def _tables(name: str, found: dict[str, Json]) -> list[Table]:
             for column in dict.fromkeys(column for row in rows for column in row)
             if all(not isinstance(row.get(column), dict | list) for row in rows)
         ]
-        if columns:
+        if len(columns) > 1:  # a name without a number says nothing
             shown = [[_text(row.get(column)) for column in columns] for row in rows[:ROWS]]
             more = f", the first {ROWS} of {len(rows)}" if len(rows) > ROWS else ""
             tables.append(table(f"{name}: {key}{more}", columns, rows=shown))

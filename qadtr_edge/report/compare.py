@@ -216,15 +216,23 @@ def _paired(one: Outcomes, other: Outcomes, *, target: int | None) -> Difference
 def _changes(
     first: Mapping[str, Object], second: Mapping[str, Object]
 ) -> Iterator[tuple[str, str, str]]:
-    """Leaves of two manifests that differ, by their path; clock times aside."""
-    before, after = dict(_leaves(first)), dict(_leaves(second))
-    for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name) and not name.endswith("finished_utc"):
-            yield name, before.get(name, "-"), after.get(name, "-")
+    """Leaves of two manifests that differ, by their path; clock times aside.
+
+    A stage that one of them lacks is one line.
+    """
+    for stage in sorted({*first, *second}):
+        if stage not in first or stage not in second:
+            sides = (words.NOT_RUN if stage not in each else "run" for each in (first, second))
+            yield stage, next(sides), next(sides)
+            continue
+        before, after = dict(_leaves(first[stage])), dict(_leaves(second[stage]))
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name) and name != "finished_utc":
+                yield f"{stage}: {name}", before.get(name, "-"), after.get(name, "-")
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):

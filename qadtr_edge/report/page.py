@@ -60,9 +60,9 @@ def of_runs(parts: Sequence[tuple[str, Sequence[Section]]]) -> tuple[Section, ..
     return tuple(
         replace(
             section,
-            name=f"{number}-{section.name}",
+            name=f"run{number}-{section.name}",
             title=f"{section.title}: {run}",
-            figures=tuple(replace(one, name=f"{number}-{one.name}") for one in section.figures),
+            figures=tuple(replace(one, name=f"run{number}-{one.name}") for one in section.figures),
         )
         for number, (run, found) in enumerate(parts, start=1)
         for section in found
@@ -91,7 +91,7 @@ def inline(drawing: Figure) -> str:
     """A figure as an ``svg`` element: ids of its own, text and lines in the colours of the page."""
     text = figure.svg(drawing.draw, size_in=drawing.size_in).decode()
     text = _METADATA.sub("", text[text.index("<svg") :])
-    text = _IDS.sub(rf"\1{drawing.name}-", text)
+    text = _IDS.sub(rf"\g<1>{drawing.name}-", text)
     head, rest = text.split(">", 1)
     label = escape(f"{drawing.title}. {drawing.said}", quote=True)
     widest = f"max-width: {drawing.size_in[0] * 8:.1f}rem"
