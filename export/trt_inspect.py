@@ -31,6 +31,8 @@ _TYPES = {
 _CONVOLUTION = re.compile(r"conv(?!ert)|correlation|deconv", re.IGNORECASE)
 _PRODUCT = re.compile(r"gemm|matmul|matrix_?multiply|fully_?connected", re.IGNORECASE)
 _MOVES = re.compile(r"reformat|reorder|copy|shuffle|noop|cast|signal|wait|shape", re.IGNORECASE)
+_GENERIC = {"", "kgen", "Myelin"}
+"""Types that say nothing of the work; there the name of the tactic does."""
 _OPAQUE = re.compile(r"ForeignNode\[|^\{?ForeignNode")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 
@@ -106,7 +108,7 @@ def _operator(kind: str, tactic: str) -> str:
     """``Conv`` and ``Gemm`` as the gate knows them; any other layer keeps its type."""
     if _MOVES.search(kind):
         return kind
-    for text in (kind, tactic):
+    for text in (kind, tactic if kind in _GENERIC else ""):
         if _CONVOLUTION.search(text):
             return "Conv"
         if _PRODUCT.search(text):

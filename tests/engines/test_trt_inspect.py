@@ -1,4 +1,4 @@
-"""Inspector JSON of both generations, made by hand after their documentation, and the gate on it."""
+"""Inspector JSON of both generations, made by hand after their documentation, and the gate."""
 
 from __future__ import annotations
 
