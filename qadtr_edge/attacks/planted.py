@@ -26,15 +26,11 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """One network behind one wrapper: ``model`` to whoever asks it, ``victim`` to gradients.
-
-    ``scores``: its answers tell more than the label.
-    """
+    """One network behind one wrapper: ``model`` to whoever asks it, ``victim`` to gradients."""
 
     name: str
     model: Model
     victim: Victim
-    scores: bool
 
 
 def planted(model: Model, victim: Victim, *, clean: Logits) -> tuple[Masked, ...]:
@@ -48,14 +44,9 @@ def planted(model: Model, victim: Victim, *, clean: Logits) -> tuple[Masked, ...
         "label-only head": label_head,
     }
     return (
-        Masked(
-            "gradient killer", model, lambda pixels: _still(victim(pixels.detach()), pixels), True
-        ),
-        Masked("hard round at the input", model, lambda pixels: victim(pixels.round()), True),
-        *(
-            Masked(name, _behind(head, model), _hard(head, victim), head is not label_head)
-            for name, head in heads.items()
-        ),
+        Masked("gradient killer", model, lambda pixels: _still(victim(pixels.detach()), pixels)),
+        Masked("hard round at the input", model, lambda pixels: victim(pixels.round())),
+        *(Masked(name, _behind(head, model), _hard(head, victim)) for name, head in heads.items()),
     )
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from .. import metrics, streams
 from ..attacks.patch_rs import PatchRs
-from ..attacks.queries import Ledger, Logits, Model
+from ..attacks.queries import Ledger, Logits, Model, Search
 from ..data.dataset import Dataset
+from ..errors import Unsupported
 from ..patch.paste import paste
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
 
@@ -94,20 +95,38 @@ def random(
     }
 
 
+def searchable(search: Search, clean: Logits) -> bool:
+    """Whether an engine with these clean logits tells enough for this search."""
+    try:
+        search.require(clean)
+    except Unsupported:
+        return False
+    return True
+
+
 def doubled(
     model: Model, data: Dataset, *, clean: Logits, patch_px: tuple[int, int], seed: int,
     queries: int, batch: int,
-) -> dict[str, Json]:  # fmt: skip
-    """Patch-RS continued to twice the queries: a second start, after the same first one."""
+) -> list[Json]:  # fmt: skip
+    """Patch-RS continued to twice the queries: a second start, after the same first one.
+
+    Nothing where the engine's scores say no more than the label.
+    """
+    searches = [
+        PatchRs(patch_px=patch_px, queries=restarts * queries, restarts=restarts)
+        for restarts in (1, 2)
+    ]
+    if not searchable(searches[0], clean):
+        return []
     runs = [
-        PatchRs(patch_px=patch_px, queries=restarts * queries, restarts=restarts).search(
+        search.search(
             model, data, clean=clean, seed=seed, batch=batch, told=lambda used, note: None
         )
-        for restarts in (1, 2)
+        for search in searches
     ]
     ledger = Ledger(model, batch=batch)
     before, after = (fooled(ledger, data, found=found) for found in runs)
-    return twice("queries", before, after=after)
+    return [twice("queries", before, after=after)]
 
 
 def twice(what: str, before: Flags, *, after: Flags) -> dict[str, Json]:

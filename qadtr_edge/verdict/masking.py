@@ -17,7 +17,7 @@ from ..attacks.sweep import Sweep
 from ..attacks.victim import Victim
 from ..data.dataset import Dataset
 from ..types import Json, Patch
-from .asking import fooled, part
+from .asking import fooled, part, searchable
 
 SWEPT = 32
 """Places along a side of the image, or one more, at which given patches are shown."""
@@ -29,7 +29,7 @@ def broken(
 ) -> list[Json]:  # fmt: skip
     """For each planted masking: images that the searches fool through it, and without it.
 
-    Searches by scores are left out where there are none, and ``patches``, made on an unmasked
+    A search by scores is left out where there are none, and ``patches``, made on an unmasked
     network, are swept by labels. ``white_box``: images that a plain PGD-patch fools through the
     masking. All counted among the images that the masked network gets right.
     """
@@ -38,13 +38,13 @@ def broken(
         _fooled, data=data, patches=patches, patch_px=patch_px, queries=queries, seed=seed,
         batch=batch,
     )  # fmt: skip
-    whole = searched(model, clean=clean, scores=True)
+    whole = searched(model, clean=clean)
     pgd = Pgd(patch_px=patch_px, steps=steps, restarts=restarts)
     for one in planted.planted(model, victim, clean=clean):
         answers = Ledger(one.model, batch=batch)(data.images)
         able = metrics.predicted(answers) == data.labels
         same = one.model is model  # only its gradients differ, which no search asks for
-        won = whole if same else searched(one.model, clean=answers, scores=one.scores)
+        won = whole if same else searched(one.model, clean=answers)
         white = pgd.search(one.victim, data, seed=seed, told=lambda count, note: None)
         found.append(
             {
@@ -60,18 +60,18 @@ def broken(
 
 def _fooled(
     model: Model, *, data: Dataset, clean: Logits, patches: Sequence[Patch],
-    patch_px: tuple[int, int], queries: int, scores: bool, seed: int, batch: int,
+    patch_px: tuple[int, int], queries: int, seed: int, batch: int,
 ) -> NDArray[np.bool_]:  # fmt: skip
     """The per-image union of the searches on one engine; each gets what the others left."""
     stride = max(1, min(data.images.shape[2:]) // SWEPT)
-    searches: list[Search] = [PatchRs(patch_px=patch_px, queries=queries)] if scores else []
+    searches: list[Search] = [PatchRs(patch_px=patch_px, queries=queries)]
     searches += [Sweep(patch, stride=stride, stop_when_fooled=True) for patch in patches]
     ledger = Ledger(model, batch=batch)
     won: NDArray[np.bool_] = metrics.predicted(clean) != data.labels
     for search in searches:
         rows = np.flatnonzero(~won)
-        if not len(rows):
-            break
+        if not len(rows) or not searchable(search, clean):
+            continue
         left = part(data, rows)
         found = search.search(
             model, left, clean=clean[rows], seed=seed, batch=batch, told=lambda count, note: None

@@ -116,7 +116,7 @@ def run(
     told("loss")
     found["doubled"] = [
         *white.doubled(ledger),
-        asking.doubled(
+        *asking.doubled(
             model, subset, clean=clean, patch_px=patch_px, seed=seed, queries=budget.queries,
             batch=batch,
         ),

@@ -117,7 +117,7 @@ def test_the_gradient_attack_is_flagged(world: World, name: str, tmp_path: Path)
     pgd = Pgd(patch_px=PATCH_PX, steps=5, restarts=2)
     search: Search = (
         PatchRs(patch_px=PATCH_PX, queries=300)
-        if masked.scores
+        if name != "label-only head"
         else Sweep(world.patches[0], stride=2, stop_when_fooled=True)
     )
     white = pgd.search(masked.victim, images, seed=0, told=lambda count, note: None)
