@@ -26,7 +26,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
-    "attacks.patch_moves", "attacks.imagenet_patch", "latency",
+    "attacks.patch_moves", "attacks.imagenet_patch", "attacks.certificate", "latency",
 )  # fmt: skip
 
 HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "ai_edge_litert", "scipy", "PIL",
