@@ -31,6 +31,9 @@ TABLES: dict[str, dict[str, str]] = {
         "openvino": "qadtr_edge.export.openvino:build_float",
         "trt": "qadtr_edge.export.trt:build_float",
     },
+    "builder on the device": {  # (folder of an exported engine): what must be built where it runs
+        "trt": "qadtr_edge.export.trt_here:build_here",
+    },
     "parity": {  # (integer graph, engine, *, images, model) -> types.Parity
         "ort": "qadtr_edge.export.parity:compare",
         "openvino": "qadtr_edge.export.openvino:compare",

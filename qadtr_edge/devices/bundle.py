@@ -184,19 +184,19 @@ def digest_of(path: Path) -> tuple[str, str]:
 def unpack_engines(bundle: Bundle, run: Run) -> None:
     """Writes the engines' files into ``run``, where ``open_engine`` finds them.
 
-    A file that is there already with these bytes is left alone, and with it what an engine keeps
-    beside it.
+    Where the model is there already, its facts are left alone too: what was built from it on the
+    device is told there.
     """
     with zipfile.ZipFile(bundle.path) as archive:
         for job in bundle.jobs:
             folder = run.engine(job.engine, job.bits)
-            for name in (ARTEFACT, FACTS):
-                packed = f"{ENGINES}/{folder.name}/{name}"
-                if packed not in archive.namelist():
-                    continue
-                content = archive.read(packed)
-                if not (folder / name).is_file() or (folder / name).read_bytes() != content:
-                    write_bytes(folder / name, content)
+            home = f"{ENGINES}/{folder.name}"
+            model = archive.read(f"{home}/{ARTEFACT}")
+            if (folder / ARTEFACT).is_file() and (folder / ARTEFACT).read_bytes() == model:
+                continue
+            if f"{home}/{FACTS}" in archive.namelist():
+                write_bytes(folder / FACTS, archive.read(f"{home}/{FACTS}"))
+            write_bytes(folder / ARTEFACT, model)
 
 
 def _data(archive: zipfile.ZipFile, said: Mapping[str, Json]) -> Dataset:

@@ -10,7 +10,10 @@ CARRIED = (
     "metrics.py", "provenance.py", "runs.py", "results.py", "engines.py", "replay.py", "timing.py",
     "latency.py", "edge.py", "patch", "data", "devices",
 )  # fmt: skip
-"""Files and folders of ``qadtr_edge``; ``export`` comes whole, ``integer`` as far as named here."""
+"""Files and folders of ``qadtr_edge``."""
+
+WHOLE = ("export", "kernels")
+"""What knows a runtime, and device memory: these stand outside ``qadtr_edge`` in a checkout."""
 
 INTEGER = (
     "__init__.py", "arithmetic.py", "graph.py", "graph_file.py", "judge.py", "pooling.py",
@@ -27,15 +30,16 @@ def sources() -> dict[str, bytes]:
         top = home / name
         for path in [top] if top.is_file() else sorted(top.rglob("*.py")):
             found[f"qadtr_edge/{path.relative_to(home).as_posix()}"] = path
-    export = _export()
-    for path in sorted(export.rglob("*.py")):
-        found[f"qadtr_edge/export/{path.relative_to(export).as_posix()}"] = path
+    for part in WHOLE:
+        folder = _folder(part)
+        for path in sorted(folder.rglob("*.py")):
+            found[f"qadtr_edge/{part}/{path.relative_to(folder).as_posix()}"] = path
     return {name: path.read_bytes() for name, path in sorted(found.items())}
 
 
-def _export() -> Path:
-    """The folder of the engines, wherever it is installed; nothing of it is imported."""
-    spec = find_spec("qadtr_edge.export")
+def _folder(part: str) -> Path:
+    """The folder of a sub-package, wherever it is installed; nothing of it is imported."""
+    spec = find_spec(f"qadtr_edge.{part}")
     assert spec is not None
     assert spec.submodule_search_locations is not None
     return Path(next(iter(spec.submodule_search_locations)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from .. import console, latency, replay, timing
+from .. import console, latency, registry, replay, timing
 from ..files import read_json, write_json
 from ..latency import Subject
 from ..results import Store
@@ -20,11 +21,18 @@ from .bundle import Bundle, unpack_engines
 from .probe import probe
 from .state import state
 
+ON_DEVICE = "builder on the device"
+
 
 def run(bundle: Bundle, out: Path, *, threads: int) -> None:
     """Replays every unit of the bundle, then times the engines; what is finished is not redone."""
     made = Run(out)
     unpack_engines(bundle, made)
+    for job in bundle.jobs:
+        if job.engine in registry.names(ON_DEVICE):
+            console.say(f"Building {job.engine} {width_name(job.bits)}, unless it was built here …")
+            build = cast(Callable[[Path], None], registry.resolve(ON_DEVICE, job.engine))
+            build(made.engine(job.engine, job.bits))
     with ExitStack() as stack:
         subjects = [
             stack.enter_context(

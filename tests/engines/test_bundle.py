@@ -18,7 +18,7 @@ import lean
 import packed
 from qadtr_edge import replay, runs
 from qadtr_edge.devices import bundle as bundles
-from qadtr_edge.devices.bundle import PLAN, read
+from qadtr_edge.devices.bundle import PLAN, Job, read
 from qadtr_edge.engines import open_engine
 from qadtr_edge.errors import BadInput
 from qadtr_edge.files import digest
@@ -191,6 +191,29 @@ def test_what_is_missing_is_said(made: tuple[runs.Run, Path], tmp_path: Path) ->
     status = json.loads(call(alone, made[1], "status", "--out", tmp_path / "out").stdout)
     assert status["state"] == "failed"
     assert "onnxruntime" in status["fact"]
+
+
+def test_an_engine_of_tensorrt_travels_as_the_file_it_is_built_from(
+    made: tuple[runs.Run, Path], tmp_path: Path, python: Path
+) -> None:
+    run = runs.new_run(tmp_path / "runs")
+    folder = run.engine("trt", 8)
+    folder.mkdir(parents=True)
+    for name in ("model.onnx", "facts.json"):
+        shutil.copy(made[0].engine("ort", 8) / name, folder / name)
+    (folder / "model.engine").write_bytes(b"of another machine")
+    data = packed.data(made[0])
+    file = tmp_path / "trt.pyz"
+    bundles.write(file, [Job("trt", 8, packed.units(data))], run=run, data=data, classes=10,
+                  clock=packed.CLOCK)  # fmt: skip
+    with zipfile.ZipFile(file) as archive:
+        held = [name for name in archive.namelist() if name.startswith("bundle/engines")]
+    assert held == ["bundle/engines/trt-w8a8/facts.json", "bundle/engines/trt-w8a8/model.onnx"]
+    done = call(python, file, "run", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Building trt w8a8" in done.stderr
+    assert "tensorrt" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_places_travel_as_they_were_computed(made: tuple[runs.Run, Path]) -> None:
