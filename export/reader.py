@@ -202,8 +202,9 @@ def _bits(build: Build) -> int:
     widths = []
     for node in products[1:-1] or products:
         x = build.tensors[node.x]
-        span = max(int(np.abs(node.weight.astype(int)).max(initial=0)), 1)
-        weight = span.bit_length() + 1 if node.weight.dtype == np.int8 else 8
-        narrowest = int(node.weight.min(initial=0)) == -(2 ** (weight - 2)) == -span
-        widths += [weight - narrowest, max(x.high - x.low, 1).bit_length()]
+        codes = node.weight.astype(np.int64)
+        codes //= max(int(np.gcd.reduce(codes, axis=None)), 1)  # reader_bias.py may multiply them
+        low, high = int(codes.min()), int(codes.max())
+        widths += [max((-low - 1).bit_length(), high.bit_length()) + 1]
+        widths += [max(x.high - x.low, 1).bit_length()]
     return min(max(widths, default=8), 8)

@@ -10,7 +10,8 @@ from qadtr_edge.integer import graph as g
 from qadtr_edge.integer.graph import Float32, Node, Tensor
 
 from .onnx_file import INPUT, OUTPUT
-from .reader_values import Codes, Image, Move, Pending, Product, Real, Unreadable, Value
+from .reader_bias import on_grid
+from .reader_values import Codes, Image, Move, Pending, Real, Unreadable, Value
 
 LIMITS = {
     "uint8": (0, 255), "int8": (-128, 127), "uint4": (0, 15), "int4": (-8, 7),
@@ -19,7 +20,6 @@ LIMITS = {
 """Containers of quantized values by NumPy's name, and what they hold."""
 
 MOST_ELEMENTS = 2**24
-_BIAS_LIMIT = 2**30  # accumulator head room: int32 holds the bias and every product sum beside it
 
 
 def shift_of(kind: str) -> int:
@@ -188,20 +188,3 @@ def requantized(x: Tensor, *, name: str | None = None) -> Pending:
     return Pending(
         name or f"{x.name}.requantize", x.shape, lambda node, y: g.Requantize(node, x.name, y)
     )
-
-
-def on_grid(product: Product) -> Product:
-    """``product`` with its bias in int32. Raises ``Unreadable`` where it does not fit."""
-    if product.bias.dtype == np.int32:
-        return product
-    step = np.float64(product.x.scale) * product.weight_scale.astype(np.float64)
-    # A channel without weights has only its bias, on a grid of its own (lower.py does the same).
-    rows = product.weight.reshape(len(product.weight), -1)
-    scale = product.weight_scale.copy()
-    empty = ~rows.any(axis=1) & (np.abs(product.bias) > step * _BIAS_LIMIT)
-    scale[empty] = (2 * np.abs(product.bias[empty]) / (product.x.scale * _BIAS_LIMIT)).astype("f4")
-    step = np.float64(product.x.scale) * scale.astype(np.float64)
-    whole = np.rint(product.bias / step)
-    if not (np.abs(whole) < 2**31).all():
-        raise Unreadable("has a bias that int32 cannot hold on the grid of its products")
-    return replace(product, weight_scale=scale, bias=whole.astype(np.int32))

@@ -7,7 +7,7 @@ import math
 from qadtr_edge.integer import graph as g
 
 from .onnx_file import OUTPUT
-from .reader_build import on_grid
+from .reader_bias import on_grid
 from .reader_state import Reading
 from .reader_values import Codes, Move, Pending, Product, Real, Scores, Unreadable
 

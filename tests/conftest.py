@@ -32,6 +32,12 @@ def _real_data() -> str | None:
     return None if Path(folder).is_dir() else f"QADTR_DATA={folder} is no folder"
 
 
+def _brevitas() -> str | None:
+    if find_spec("brevitas"):
+        return None
+    return "brevitas is not installed: pip install --no-deps -r tests/golden/brevitas.txt"
+
+
 def _cuda() -> str | None:
     return (
         None if Path("/proc/driver/nvidia/version").exists() else "no NVIDIA driver on this machine"
@@ -65,6 +71,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "art": _package("art", "peers"),
     "maite": _package("maite", "peers"),
     "mkdocs": _package("mkdocs", "docs"),
+    "brevitas": _brevitas,
     "cuda": _cuda,
     "sshd": _sshd,
     "chromium": _chromium,
