@@ -13,7 +13,7 @@ REQUIRE ?= ort,torch
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := train,onnx,ort,openvino,litert,report,loadgen,peers,docs,dev
+EXTRAS := train,onnx,ort,openvino,litert,trt-rtx,report,loadgen,peers,docs,dev
 DEMO := runs/demo
 QADTR := QADTR_RUNS=$(DEMO) $(BIN)/qadtr-edge
 

@@ -27,25 +27,43 @@ class PyCudaStream:
 
     def __init__(self, cuda: ModuleType) -> None:
         self._cuda = cuda
-        self._stream = cuda.Stream()
+        self.raw = cuda.Stream()
 
     @property
     def handle(self) -> int:
-        return int(self._stream.handle)
+        return int(self.raw.handle)
 
     def copy_in(self, address: int, host: NDArray[np.generic]) -> None:
-        self._cuda.memcpy_htod_async(address, host, self._stream)
+        self._cuda.memcpy_htod_async(address, host, self.raw)
 
     def copy_out(self, host: NDArray[np.generic], address: int) -> None:
-        self._cuda.memcpy_dtoh_async(host, address, self._stream)
+        self._cuda.memcpy_dtoh_async(host, address, self.raw)
 
     def mark(self) -> PyCudaMark:
         event = self._cuda.Event()
-        event.record(self._stream)
+        event.record(self.raw)
         return PyCudaMark(event)
 
     def wait(self) -> None:
-        self._stream.synchronize()
+        self.raw.synchronize()
+
+
+class PyCudaFunction:
+    """One kernel of a loaded module."""
+
+    def __init__(self, cuda: ModuleType, content: bytes, name: str) -> None:
+        self._module = cuda.module_from_buffer(content)  # goes with the last reference to it
+        self._function = self._module.get_function(name)
+
+    def __call__(
+        self, layout: NDArray[np.int32], addresses: list[int], *, blocks: int, threads: int,
+        stream: PyCudaStream,
+    ) -> None:  # fmt: skip
+        """Queues the kernel: ``layout`` is passed by value, then each address."""
+        pointers = [np.uint64(address) for address in addresses]
+        self._function(
+            layout, *pointers, grid=(blocks, 1, 1), block=(threads, 1, 1), stream=stream.raw
+        )
 
 
 class PyCudaDevice:
@@ -83,6 +101,10 @@ class PyCudaDevice:
 
     def stream(self) -> PyCudaStream:
         return PyCudaStream(self._cuda)
+
+    def function(self, content: bytes, name: str) -> PyCudaFunction:
+        """The kernel ``name`` of a cubin."""
+        return PyCudaFunction(self._cuda, content, name)
 
     def close(self) -> None:
         for allocation in self._held:

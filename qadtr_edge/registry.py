@@ -39,6 +39,9 @@ TABLES: dict[str, dict[str, str]] = {
         "openvino": "qadtr_edge.export.openvino:compare",
         "trt": "qadtr_edge.export.trt:compare",
     },
+    "kernel": {  # what must equal a reference: see kernels/README.md
+        "paste": "qadtr_edge.kernels.paste:CudaPaste",
+    },
     "device memory": {  # () -> kernels.memory.Device
         "cuda": "qadtr_edge.kernels.memory:open_device",
     },

@@ -79,7 +79,7 @@ def footprint(
     placements: Placements, *, mask: NDArray[np.bool_], image_px: tuple[int, int]
 ) -> Footprint:
     """Which pixels of each ``image_px`` image the masked patch covers, and what each one shows."""
-    fixed, corner, side = _coefficients(placements, patch_px=mask.shape, image_px=image_px)
+    fixed, corner, side = coefficients(placements, patch_px=mask.shape, image_px=image_px)
     a, b, u, v = fixed
     rows: Int32 = np.add.outer(corner[0], np.arange(side[0], dtype=np.int32))
     columns: Int32 = np.add.outer(corner[1], np.arange(side[1], dtype=np.int32))
@@ -104,7 +104,7 @@ def footprint(
     )
 
 
-def _coefficients(
+def coefficients(
     placements: Placements, *, patch_px: tuple[int, ...], image_px: tuple[int, int]
 ) -> tuple[list[Int32], list[Int32], list[int]]:
     """[a, b, u, v] as ``(N, 1)`` 16.16 integers; corner ``(N,)`` and size of the windows to search.
