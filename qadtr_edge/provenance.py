@@ -21,7 +21,7 @@ from .types import Json
 
 PACKAGES = (
     "qadtr-edge", "numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt",
-    "openvino", "ai-edge-litert", "scipy", "safetensors", "pillow", "typer", "rich",
+    "tensorrt-rtx", "pycuda", "openvino", "ai-edge-litert", "scipy", "safetensors", "pillow", "typer", "rich",
 )  # fmt: skip
 
 CPU_FLAGS = (

@@ -52,6 +52,11 @@ def _sshd() -> str | None:
     return None if sshd.server() else "no OpenSSH server: apt-get install openssh-server"
 
 
+def _trt() -> str | None:
+    either = find_spec("tensorrt") or find_spec("tensorrt_rtx")
+    return None if either else "neither tensorrt nor tensorrt-rtx is installed: extra trt"
+
+
 if find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
 
@@ -64,7 +69,7 @@ if find_spec("hypothesis"):
 NEEDS: dict[str, Callable[[], str | None]] = {
     "torch": _package("torch", "train"),
     "ort": _package("onnxruntime", "ort"),
-    "trt": _package("tensorrt", "trt"),
+    "trt": lambda: _trt() or _cuda(),
     "openvino": _package("openvino", "openvino"),
     "litert": _package("ai_edge_litert", "litert"),
     "loadgen": _package("mlperf_loadgen", "loadgen"),

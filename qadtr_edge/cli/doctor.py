@@ -13,17 +13,27 @@ from . import options
 
 @dataclass(frozen=True)
 class Need:
-    """What an engine is made of: packages (import name, distributions), the extra, and a device."""
+    """What an engine is made of: packages (import name, distributions), the extra, and a device.
+
+    ``instead``: import name of a package that serves as well.
+    """
 
     module: str
     distributions: tuple[str, ...]
     extra: str
     device: str | None = None
+    instead: str | None = None
 
 
 NEEDS = {
     "ort": Need("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "ort"),
-    "trt": Need("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "trt", "nvidia"),
+    "trt": Need(
+        "tensorrt",
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx"),
+        "trt",
+        "nvidia",
+        instead="tensorrt_rtx",
+    ),
     "openvino": Need("openvino", ("openvino",), "openvino"),
     "litert": Need("ai_edge_litert", ("ai-edge-litert",), "litert"),
 }
@@ -94,7 +104,7 @@ def engine_state(name: str) -> State:
 
 def state_of(need: Need) -> State:
     """Whether the packages, and the device if one is needed, are here. Imports nothing."""
-    if find_spec(need.module) is None:
+    if all(find_spec(name) is None for name in filter(None, (need.module, need.instead))):
         return State(
             available=False,
             reason=f"the package {need.module} is not installed",
