@@ -223,7 +223,7 @@ def _bias(node: onnx.NodeProto, file: _File) -> Iterator[str]:
     scales = [None if source is None else file.constants.get(source.input[1]) for source in sources]
     if scales[0] is None or scales[1] is None:
         return  # said by another rule, as is a wrong count of scales
-    grid = (scales[0] * scales[1]).astype(np.float64).reshape(-1)
+    grid = (scales[0].astype(np.float64) * scales[1].astype(np.float64)).reshape(-1)
     if grid.size not in {1, bias.size}:
         return
     steps = bias.astype(np.float64) / grid
