@@ -21,7 +21,8 @@ from .types import Json
 
 PACKAGES = (
     "qadtr-edge", "numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt",
-    "tensorrt-rtx", "pycuda", "openvino", "ai-edge-litert", "scipy", "safetensors", "pillow", "typer", "rich",
+    "tensorrt-rtx", "pycuda", "openvino", "ai-edge-litert", "scipy", "safetensors", "pillow",
+    "typer", "rich",
 )  # fmt: skip
 
 CPU_FLAGS = (
