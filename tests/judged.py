@@ -113,7 +113,7 @@ def probes() -> dict[str, Json]:
         "eot": steps("samples", range(50), range(60), range(61), values=(1, 5, 20)),
         "doubled": [
             {"what": what, "eligible": 200, "fooled": 80, "gained": 1, "lost": 0}
-            for what in ("steps", "restarts", "queries")
+            for what in ("steps", "restarts", "queries", "budget")
         ],
         "planted": [
             {"masking": "label-only head", "eligible": 100, "unmasked": 90, "fooled": 85,

@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import streams
 from ..attacks import upright
 from ..attacks.ascent import Ascended, Ascent, Gain, ascend, gain_of
 from ..attacks.per_image import lead_of
-from ..attacks.queries import Ledger, Logits
+from ..attacks.queries import Ledger, Logits, Model
 from ..attacks.victim import BATCH, Victim, as_pixels, frozen, logits_of
 from ..data.dataset import Dataset
 from ..types import Json, PlacedPatches
-from .asking import fooled, shown, step, twice
+from .asking import Doubled, fooled, part, shown, step
 
 STEP_SIZE = 0.05
 BORDER_PX = 2
@@ -61,43 +62,58 @@ class White:
 
     @property
     def base(self) -> Run:
-        """The run of one start that others are compared with."""
+        """The first start of all images, with which others are compared."""
         if self._base is None:
             self._base = self.run(self.how)
         return self._base
 
-    def run(self, how: Ascent, *, victim: Victim | None = None) -> Run:
-        """One ascent of all images, in batches."""
+    def run(
+        self, how: Ascent, *, start: int = 0, victim: Victim | None = None,
+        data: Dataset | None = None,
+    ) -> Run:  # fmt: skip
+        """One ascent of all images, or of those of ``data``, from the noise of that ``start``."""
         prey = self.victim if victim is None else victim
+        images = self.data if data is None else data
         parts: list[Ascended] = []
         leads: list[Floats] = []
         with frozen(prey):
-            for start in range(0, len(self.data), BATCH):
-                rows = slice(start, start + BATCH)
-                labels = torch.from_numpy(self.data.labels[rows])
+            for first in range(0, len(images), BATCH):
+                rows = slice(first, first + BATCH)
+                labels = torch.from_numpy(images.labels[rows])
                 met: list[Tensor] = []
                 parts.append(
                     ascend(
                         prey,
-                        as_pixels(self.data.images[rows]),
+                        as_pixels(images.images[rows]),
                         gain=gain_of("margin", labels),
                         how=how,
-                        ids=self.data.ids[rows],
-                        seed=self.seed,
+                        ids=images.ids[rows],
+                        seed=streams.key(self.seed, "probe", start),
                         score=_noting(lead_of(labels, target=None), met),
                     )
                 )
                 leads.append(torch.stack(met).numpy())
-        corners = torch.cat([part.corners for part in parts])
         patches = PlacedPatches(
-            ids=self.data.ids,
+            ids=images.ids,
             pixels=torch.cat([part.pixels for part in parts]).numpy().astype(np.uint8),
             mask=np.ones(how.patch_px, np.bool_),
-            placements=upright.placements(corners),
+            placements=upright.placements(torch.cat([part.corners for part in parts])),
             target=None,
         )
         score = torch.cat([part.score for part in parts]).numpy()
         return Run(patches, score, np.concatenate(leads, axis=1))
+
+    def restarted(self, how: Ascent, won: Flags, *, starts: range, answers: Model) -> Flags:
+        """``won (N,)`` and what further starts fool; an image leaves once ``answers`` is fooled."""
+        fallen = won.copy()
+        for start in starts:
+            rows = np.flatnonzero(~fallen)
+            if not len(rows):
+                break
+            left = part(self.data, rows)
+            found = self.run(how, start=start, data=left).patches
+            fallen[rows] = fooled(answers, left, found=found)
+        return fallen
 
     def won(self, run: Run) -> Flags:
         """Images the patches of ``run`` fool on the simulation, judged from their bytes."""
@@ -121,10 +137,10 @@ class White:
     def unbounded(self) -> dict[str, Json]:
         """A patch over the whole image but a border, restarted."""
         rows, columns = (side - 2 * BORDER_PX for side in self.data.images.shape[2:])
-        how = replace(
-            self._sized(rows, columns), corner=(BORDER_PX, BORDER_PX), attempts=self.restarts
-        )
-        return {"border_px": BORDER_PX, **step(self.data, self.won(self.run(how)))}
+        how = replace(self._sized(rows, columns), corner=(BORDER_PX, BORDER_PX))
+        none = np.zeros(len(self.data), np.bool_)
+        won = self.restarted(how, none, starts=range(self.restarts), answers=self._answers)
+        return {"border_px": BORDER_PX, **step(self.data, won)}
 
     def zero_gradients(self, plain: Victim | None) -> dict[str, Json]:
         """Images whose patch has no gradient at its random start, by loss and victim."""
@@ -183,24 +199,16 @@ class White:
             "unconstrained_failure": missing,
         }
 
-    def doubled(self, ledger: Ledger) -> list[Json]:
+    def doubled(self, ledger: Ledger) -> dict[str, Doubled]:
         """Steps and restarts continued to twice as many, judged on the engine."""
-        steps = replace(self.how, steps=2 * self.how.steps)
-        pairs = {
-            "steps": (self.base, self.run(steps)),
-            "restarts": tuple(
-                self.run(replace(self.how, attempts=count))
-                for count in (self.restarts, 2 * self.restarts)
-            ),
+        one = fooled(ledger, self.data, found=self.base.patches)
+        longer = replace(self.how, steps=2 * self.how.steps)
+        several = self.restarted(self.how, one, starts=range(1, self.restarts), answers=ledger)
+        twice = range(self.restarts, 2 * self.restarts)
+        return {
+            "steps": (one, self.restarted(longer, one, starts=range(1), answers=ledger)),
+            "restarts": (several, self.restarted(self.how, several, starts=twice, answers=ledger)),
         }
-        return [
-            twice(
-                what,
-                fooled(ledger, self.data, found=before.patches),
-                after=fooled(ledger, self.data, found=after.patches),
-            )
-            for what, (before, after) in pairs.items()
-        ]
 
     def by_samples(self, drawn: Callable[[int], Victim], ledger: Ledger) -> list[Json]:
         """The mean logits of 1, 5 and 20 draws ascended, judged on the engine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,11 @@ from ..patch.paste import paste
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
 
 Flags = NDArray[np.bool_]
+Doubled = tuple[Flags, Flags]
+"""Images ``(N,)`` fooled within a budget, and within twice as much."""
+
+BUDGET = "budget"
+"""What the last entry of ``doubled`` is about: all that was doubled, taken together."""
 
 
 def part(data: Dataset, rows: Labels) -> Dataset:
@@ -107,7 +113,7 @@ def searchable(search: Search, clean: Logits) -> bool:
 def doubled(
     model: Model, data: Dataset, *, clean: Logits, patch_px: tuple[int, int], seed: int,
     queries: int, batch: int,
-) -> list[Json]:  # fmt: skip
+) -> dict[str, Doubled]:  # fmt: skip
     """Patch-RS continued to twice the queries: a second start, after the same first one.
 
     Nothing where the engine's scores say no more than the label.
@@ -117,28 +123,34 @@ def doubled(
         for restarts in (1, 2)
     ]
     if not searchable(searches[0], clean):
-        return []
-    runs = [
-        search.search(
-            model, data, clean=clean, seed=seed, batch=batch, told=lambda used, note: None
+        return {}
+    before, after = (
+        fooled(
+            Ledger(model, batch=batch),
+            data,
+            found=search.search(
+                model, data, clean=clean, seed=seed, batch=batch, told=lambda used, note: None
+            ),
         )
         for search in searches
+    )
+    return {"queries": (before, after)}
+
+
+def twice(found: Mapping[str, Doubled]) -> list[Json]:
+    """What doubling each budget gained and lost, and last what doubling all did to the union."""
+    befores, afters = (np.stack([pair[side] for pair in found.values()]) for side in (0, 1))
+    whole = {BUDGET: (metrics.union(befores), metrics.union(afters))}
+    return [
+        {
+            "what": what,
+            "eligible": len(before),
+            "fooled": int(before.sum()),
+            "gained": int((after & ~before).sum()),
+            "lost": int((before & ~after).sum()),
+        }
+        for what, (before, after) in {**found, **whole}.items()
     ]
-    ledger = Ledger(model, batch=batch)
-    before, after = (fooled(ledger, data, found=found) for found in runs)
-    return [twice("queries", before, after=after)]
-
-
-def twice(what: str, before: Flags, *, after: Flags) -> dict[str, Json]:
-    """What a doubled budget gained and lost."""
-    table = metrics.paired(after, before)
-    return {
-        "what": what,
-        "eligible": table.n,
-        "fooled": int(before.sum()),
-        "gained": table.first_only,
-        "lost": table.second_only,
-    }
 
 
 def _at(corners: Labels) -> Placements:

@@ -117,7 +117,11 @@ def enough_samples(case: Case) -> Check:
 
 
 def converged(case: Case) -> Check:
-    """12: continuing to twice the steps, queries or restarts adds less than a point."""
+    """12: continuing to twice the budget adds less than a point to the union over attacks.
+
+    Steps, restarts and queries are each continued and each told; what a rate rests on is their
+    union, the last entry.
+    """
     name, remedy = "converged", "Quote the rate as at least; double the budget until it stays."
     steps = case.series("doubled")
     if steps is None:
@@ -128,12 +132,12 @@ def converged(case: Case) -> Check:
         )
         for step in steps
     }
-    most = max(gains.values(), key=lambda gain: gain.value)
+    whole = list(gains.values())[-1]
     figure = ", ".join(
         f"twice the {what} {100 * gain.value:+.1f} points" for what, gain in gains.items()
     )
-    status: Status = "flag" if most.value >= CONVERGED else "pass"
-    return Check(12, name, status, figure, (most.low, most.high), remedy)
+    status: Status = "flag" if whole.value >= CONVERGED else "pass"
+    return Check(12, name, status, figure, (whole.low, whole.high), remedy)
 
 
 def planted(case: Case) -> Check:

@@ -51,9 +51,9 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(50, 20, 2, 200, 200, 50, 25),
-    "default": Budget(200, 100, 2, 1000, 10_000, 100, 100),
-    "full": Budget(None, 100, 2, 1000, 10_000, 100, 100),
+    "quick": Budget(50, 20, 2, 500, 200, 50, 25),
+    "default": Budget(200, 100, 10, 1000, 10_000, 100, 100),
+    "full": Budget(None, 100, 30, 10_000, 10_000, 100, 100),
 }
 """By the name of the suite they belong to."""
 
@@ -114,13 +114,11 @@ def run(
     found["loss"] = white.loss(clean)
     found["indicators"] = white.indicators(ledger, found["unbounded"])
     told("loss")
-    found["doubled"] = [
-        *white.doubled(ledger),
-        *asking.doubled(
-            model, subset, clean=clean, patch_px=patch_px, seed=seed, queries=budget.queries,
-            batch=batch,
-        ),
-    ]  # fmt: skip
+    asked = asking.doubled(
+        model, subset, clean=clean, patch_px=patch_px, seed=seed, queries=budget.queries,
+        batch=batch,
+    )  # fmt: skip
+    found["doubled"] = asking.twice({**white.doubled(ledger), **asked})
     told("doubled")
     if drawn is not None:
         found["eot"] = white.by_samples(drawn, ledger)
