@@ -1,6 +1,7 @@
 """Crafting: an attack and a victim give a patch, kept in the bank under the digest of its recipe.
 
-A patch whose recipe is already in the bank is read, not crafted again.
+A patch whose recipe is already in the bank is read, not crafted again. Patches of single images are
+stored in parts as they are found, so that an interrupted crafting goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from . import replay
+from .attacks.per_image import BATCH, PerImage
 from .attacks.victim import Attack, Told, Victim
 from .data.dataset import Dataset
 from .errors import BadInput
@@ -22,7 +25,8 @@ from .models import checkpoint
 from .models.quantnet import QuantNet
 from .patch import bank
 from .runs import Run, width_name
-from .types import FLOAT_BITS, Json, Patch
+from .search import in_parts, only
+from .types import FLOAT_BITS, Json, Labels, Patch, PlacedPatches
 
 RECIPE = 1
 """Grows when an attack's code changes what it makes, so that older patches are not taken for it."""
@@ -55,14 +59,33 @@ class AtWidth(nn.Module):
         return logits
 
 
+class AllWidths(nn.Module):
+    """The mean logits of a ``QuantNet`` over all widths it holds.
+
+    A patch that must win on their mean transfers better than one made at a single width (Yang et
+    al., arXiv 2305.05875, of whole images).
+    """
+
+    def __init__(self, net: QuantNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        each = [self.net.select(bits)(pixels) for bits in self.net.widths]
+        return torch.stack(each).mean(dim=0)
+
+
 def prey(run: Run, kind: str, *, bits: int) -> Prey:
     """What patches for the engine at ``bits`` are crafted on.
 
     - ``twin``: the deployed integers, forward bit for bit, gradients straight-through;
     - ``simulation``: the fake-quantized network of the checkpoint at that width;
-    - ``float``: the same network at 32 bits, a surrogate. At 32 bits all three are this one.
+    - ``float``: the same network at 32 bits, a surrogate. At 32 bits all three are this one;
+    - ``other``: the same network at another width, a surrogate: float, else the widest other one;
+    - ``widths``: the mean of the network's logits over all widths the checkpoint holds.
 
-    Raises ``BadInput`` when the run lacks the file, with the command that makes it.
+    Raises ``BadInput`` when the run lacks the file, with the command that makes it, and when the
+    checkpoint holds no such width.
     """
     if kind == "twin" and bits != FLOAT_BITS:
         path = run.graph(bits)
@@ -73,8 +96,14 @@ def prey(run: Run, kind: str, *, bits: int) -> Prey:
             )
         graph = graph_file.load(path)
         return Prey(Twin(graph), f"twin-{width_name(bits)}", "simulation", graph_file.digest(graph))
-    width = FLOAT_BITS if kind == "float" else bits
     net, _ = checkpoint.load(run.checkpoint)
+    if kind == "widths":
+        return _all_widths(run, net, bits=bits)
+    width = bits
+    if kind == "float":
+        width = FLOAT_BITS
+    elif kind == "other":
+        width = max((held for held in net.widths if held != bits), default=FLOAT_BITS)
     net.select(width)
     name = "fp32" if width == FLOAT_BITS else f"simulation-{width_name(width)}"
     return Prey(
@@ -82,6 +111,16 @@ def prey(run: Run, kind: str, *, bits: int) -> Prey:
         name,
         "simulation" if width == bits else "surrogate",
         f"{digest(run.checkpoint)}@{width}",
+    )
+
+
+def _all_widths(run: Run, net: QuantNet, *, bits: int) -> Prey:
+    names = "+".join(width_name(width) for width in net.widths)
+    return Prey(
+        AllWidths(net),
+        f"simulation-{names}",
+        "simulation" if bits in net.widths else "surrogate",
+        f"{digest(run.checkpoint)}@{names}",
     )
 
 
@@ -117,3 +156,35 @@ def craft(
     )
     bank.save(patch, path)
     return patch
+
+
+def craft_each(
+    attack: PerImage, prey: Prey, *, data: Dataset, folder: Path, seed: int, told: Told
+) -> PlacedPatches:
+    """The patch and place of this attack for each image of ``data``, the scored split.
+
+    From ``folder`` or found now and kept there, as ``craft`` does.
+    """
+    recipe: dict[str, Json] = {
+        "recipe": RECIPE,
+        "attack": attack.name,
+        "parameters": attack.parameters,
+        "seed": seed,
+        "victim": prey.digest,
+        "data": replay.data_digest(data),
+    }
+
+    def find(rows: Labels) -> PlacedPatches:
+        found = attack.search(prey.victim, only(data, rows), seed=seed, told=told)
+        how: dict[str, Json] = {
+            "victim_name": prey.name,
+            "knowledge": prey.knowledge,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        return replace(found, origin={**found.origin, **how})
+
+    return in_parts(
+        find, recipe, images=len(data), part=BATCH, folder=folder,
+        spared=lambda count: told(count * attack.budget, ""),
+    )  # fmt: skip

@@ -7,7 +7,7 @@ with the same file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -44,36 +44,65 @@ def search(
         "engine": subject.digest,
         "data": replay.data_digest(data),
     }
+
+    def find(rows: Labels) -> PlacedPatches:
+        return attack.search(
+            subject.model,
+            only(data, rows),
+            clean=subject.clean[rows],
+            seed=seed,
+            batch=subject.batch,
+            told=told,
+        )
+
+    def require() -> None:
+        require_eligible(subject.clean, data.labels, target=attack.target)
+        attack.require(subject.clean)
+
+    each = attack.budget((data.images.shape[2], data.images.shape[3]))
+    return in_parts(
+        find, recipe, images=len(data), part=PART, folder=folder, require=require,
+        spared=lambda count: told(count * each, ""),
+    )  # fmt: skip
+
+
+def in_parts(
+    find: Callable[[Labels], PlacedPatches],
+    recipe: Mapping[str, Json],
+    *,
+    images: int,
+    part: int,
+    folder: Path,
+    spared: Callable[[int], None],
+    require: Callable[[], None] = lambda: None,
+) -> PlacedPatches:
+    """What ``find`` gives for the rows of all images, ``part`` of them found and stored together.
+
+    What ``folder`` holds under the key of ``recipe`` is read, and ``spared`` told how many images
+    that were. ``require`` is called before anything is looked for.
+    """
     key = bank.key(recipe)
     path = folder / f"{key}.npz"
-    each = attack.budget((data.images.shape[2], data.images.shape[3]))
     if path.is_file():
-        told(len(data) * each, "")
+        spared(images)
         return placed.load(path)
-    require_eligible(subject.clean, data.labels, target=attack.target)
-    attack.require(subject.clean)
+    require()
     parts, files = [], []
-    for start in range(0, len(data), PART):
-        rows = np.arange(start, min(start + PART, len(data)))
+    for start in range(0, images, part):
+        rows = np.arange(start, min(start + part, images))
         files.append(folder / f"{key}-{start}.npz")
         if files[-1].is_file():
-            told(len(rows) * each, "")
+            spared(len(rows))
             parts.append(placed.load(files[-1]))
             continue
-        parts.append(
-            attack.search(
-                subject.model,
-                _part(data, rows),
-                clean=subject.clean[rows],
-                seed=seed,
-                batch=subject.batch,
-                told=told,
-            )
-        )
+        parts.append(find(rows))
         placed.save(parts[-1], files[-1])
-    tally = _sum([cast(dict[str, Json], part.origin["tally"]) for part in parts])
     found = placed.joined(parts)
-    found = replace(found, origin={**found.origin, **recipe, "tally": tally})
+    origin = {**found.origin, **recipe}
+    tallies = [cast(dict[str, Json], one.origin["tally"]) for one in parts if "tally" in one.origin]
+    if tallies:
+        origin["tally"] = _sum(tallies)
+    found = replace(found, origin=origin)
     placed.save(found, path)
     for file in files:
         file.unlink()
@@ -89,7 +118,8 @@ def tied_share(patches: PlacedPatches) -> float | None:
     return tied / proposed if isinstance(tied, int) and proposed else None
 
 
-def _part(data: Dataset, rows: Labels) -> Dataset:
+def only(data: Dataset, rows: Labels) -> Dataset:
+    """The images ``rows`` of a data set."""
     return replace(
         data, images=data.images[rows], labels=data.labels[rows], ids=data.ids[rows], files=()
     )

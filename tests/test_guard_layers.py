@@ -14,7 +14,7 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
      "train_state", "craft", "search", "replay", "timing", "loadgen", "peers", "analysis", "report",
-     "latency", "verdict", "devices", "export"},
+     "latency", "verdict", "devices", "export", "suite"},
     {"cli", "edge", "__main__"},
 )  # fmt: skip
 
@@ -24,7 +24,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "integer.graph_file", "integer.judge",
     "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
-    "zoo",
+    "suite", "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
     "attacks.patch_moves", "attacks.imagenet_patch", "attacks.certificate", "latency",
 )  # fmt: skip

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import console, registry, replay
+from .. import console, replay
 from ..engines import open_engine
-from ..errors import BadInput, EngineFailed
+from ..errors import BadInput
 from ..patch import bank
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
-from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
-from ..types import FLOAT_BITS, Engine, Patch, Pixels, Result
-from . import attack_answer, attack_plan, attack_search, options
+from ..runs import DEFAULT_ROOT, Run, open_run, record
+from ..types import FLOAT_BITS, Json, Patch
+from . import (
+    attack_answer,
+    attack_names,
+    attack_plan,
+    attack_replay,
+    attack_show,
+    attack_suite,
+    attack_verdict,
+    options,
+)
 from .attack_plan import Plan
 
 CRAFT_IMAGES = 1000
-CONTROLS = "controls"
 ATTACKS = "gap,controls"
 VICTIM = "twin"
 
@@ -36,6 +45,17 @@ def attack(
         typer.Option(
             help="Attacks, several with commas. The controls always run.", show_default=ATTACKS
         ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quick|default|full",
+            help="In place of --attack: all tiers at a fixed budget, and the checks of the result.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare with what was measured in this run."),
     ] = None,
     patch_size: Annotated[
         str | None,
@@ -54,24 +74,22 @@ def attack(
     victim: Annotated[
         str | None,
         typer.Option(
-            help="Craft on: twin (the deployed integers), simulation, float.", show_default=VICTIM
+            help="Craft on: twin (the deployed integers), simulation, float, other (another "
+            "width), widths (all at once).",
+            show_default=VICTIM,
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
     queries: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Most queries of patch_rs for an image.",
-            show_default=str(attack_search.QUERIES),
-        ),
+        typer.Option(min=1, help="Most queries of a search for an image.", show_default="1000"),
     ] = None,
     stride: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="PX",
-            help="Pixels between the places of sweep. Default: an eighth of the image's side.",
+            help="Pixels between the places of a sweep. Default: an eighth of the image's side.",
         ),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
@@ -91,19 +109,28 @@ def attack(
     json: options.JsonFlag = False,
 ) -> None:
     """Measure how often a patch wins on the engines of a run."""
-    names, searches = _named(ATTACKS if attack is None else attack)
+    named = attack_names.named(ATTACKS if attack is None else attack)
+    searching: dict[str, Json] = {"queries": queries, "stride": stride}
+    if suite is not None:
+        attack_suite.check(suite, {
+            "--attack": attack, "--patch": patch, "--patch-size": patch_size, "--target": target,
+            "--placement": placement, "--victim": victim, "--steps": steps,
+            "--queries": queries, "--stride": stride,
+        })  # fmt: skip
     if patch is not None:
-        crafting = None if searches and not names else attack
+        crafting = None if named.searches and not named.crafted else attack
         _refuse_crafting({"--attack": crafting, "--victim": victim, "--steps": steps})
-    attack_search.check(searches, queries=queries, stride=stride)
-    attack = ATTACKS if attack is None else attack
+    attack_names.check(named.searches, searching)
+    attack = ATTACKS if attack is None and suite is None else attack
     victim = VICTIM if victim is None else victim
     attack_plan.victim(victim)
     attack_plan.patch_px(patch_size, image_px=LARGE_IMAGE_PX)
     policy(placement or "random", image_px=LARGE_IMAGE_PX)
-    if max_asr is not None and patch is None and not names + searches:
+    if max_asr is not None and patch is None and named.none:
         raise _no_attack()
     opened = open_run(run, runs)
+    before = None if baseline is None else open_run(baseline, runs)
+    known = None if before is None else attack_verdict.baseline(before)
     store = Store(opened.results, opened.labels)
     store.rows()  # what cannot be read is refused before the work
     subjects = _subjects(opened, engine, bits)
@@ -121,7 +148,7 @@ def attack(
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
     plan = Plan(
         run=opened,
-        names=names,
+        names=named.universal,
         given=given,
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
@@ -134,17 +161,26 @@ def attack(
         test=test,
         craft=craft,
         classes=classes,
-        searches=searches,
-        queries=queries,
-        stride=stride,
+        per_image=named.per_image,
+        searches=named.searches,
+        options={name: value for name, value in searching.items() if value is not None},
     )
-    found: list[Result] = []
+    if suite is not None and (absent := attack_suite.absent(suite)):
+        console.say(f"The {suite} suite here lacks: {', '.join(absent)}.")
+    cells = []
     for name, width in subjects:
         with open_engine(opened, name, bits=width, threads=threads) as running:
-            found += _on_engine(plan, running, store=store)
-    result = attack_answer.answer(found, store)
+            cell = attack_replay.on_engine(plan, running, store=store, suite=suite)
+        if before is not None:
+            remembered = attack_verdict.recorded(before, engine=name, bits=width, suite=suite)
+            cell = replace(cell, probes={**cell.probes, "record": remembered})
+        cells.append(cell)
+    result = attack_answer.answer(cells, store, suite=suite, baseline=known)
+    if suite is not None:
+        attack_verdict.write(opened, cells, widths=result.widths, suite=suite)
     record(opened, "attack", options={
-        "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
+        "engine": engine, "bits": bits, "attack": attack, "suite": suite,
+        "baseline": baseline and str(baseline), "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,
         "batch": batch, "threads": threads, "seed": seed, "queries": queries, "stride": stride,
@@ -152,18 +188,8 @@ def attack(
     if json:
         console.print_json(result.as_json())
     else:
-        attack_answer.show(result, class_names=test.class_names)
+        attack_show.show(result, class_names=test.class_names)
     _enforce(result.worst_case_asr, max_asr)
-
-
-def _named(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The attacks that make a patch and the searches on the engine among the names of a text."""
-    known = registry.names("search")
-    chosen = [name for name in options.named("attack", text, also=known) if name != CONTROLS]
-    return (
-        tuple(name for name in chosen if name not in known),
-        tuple(name for name in chosen if name in known),
-    )
 
 
 def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
@@ -199,51 +225,6 @@ def _patch_px(text: str | None, given: Patch | None, *, image_px: int) -> tuple[
             "Leave --patch-size out, or resize the picture.",
         )
     return rows, columns
-
-
-def _on_engine(plan: Plan, engine: Engine, *, store: Store) -> list[Result]:
-    """Every unit of the plan on one engine: done now, or found in the store."""
-    facts = engine.facts
-    subject = replay.Subject(
-        _counted(engine, plan.classes), replay.engine_digest(facts), plan.test, plan.batch
-    )
-    attacked = list(attack_plan.units(plan, facts.bits))
-    console.say(
-        f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
-    )
-    asked = attack_search.Asked(subject, facts)
-    searched, matched = attack_search.units(plan, asked, beside=attacked)
-    attacks = [*attacked, *searched]
-    simulation = attack_plan.simulation(plan, facts.bits) if attacks else None
-    todo = [(unit, simulation) for unit in attacks]
-    todo += [(unit, None) for unit in (*attack_plan.control_units(plan, attacked), *matched)]
-    found: list[Result] = []
-    label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
-    with console.Progress(label, len(todo), unit="units") as progress:
-        for unit, beside in todo:
-            row = store.finished(replay.identity(unit, subject, simulation=beside))
-            if row is None:
-                row, outcomes = replay.replay(unit, facts, subject=subject, simulation=beside)
-                store.append(row, outcomes)
-            found.append(row)
-            progress.advance()
-    return found
-
-
-def _counted(engine: Engine, classes: int) -> replay.Model:
-    """The engine; what it answers is refused unless it is one logit per class."""
-
-    def answers(images: Pixels) -> replay.Logits:
-        logits = engine(images)
-        if logits.shape != (len(images), classes):
-            raise EngineFailed(
-                f"The {engine.facts.engine} engine answers {logits.shape} to {len(images)} images "
-                f"of a model with {classes} classes.",
-                "Export it again: qadtr-edge export.",
-            )
-        return logits
-
-    return answers
 
 
 def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:

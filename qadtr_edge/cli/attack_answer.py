@@ -1,41 +1,85 @@
-"""What ``attack`` answers: the JSON document, the table, the verdict."""
+"""What ``attack`` answers: the rates that follow from the rows, the verdict, the JSON document."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import get_args
 
-import numpy as np
-
-from .. import console, metrics
+from .. import metrics
 from ..attacks.controls import OCCLUSION
-from ..report.rows import CONTROL_TIER, Row, rows
-from ..report.warnings import title
+from ..report.rows import Row, rows
 from ..results import Store
-from ..types import FLOAT_BITS, Json, Result
+from ..types import Json, Result
+from ..verdict import Verdict, case, judge
+from .attack_replay import Cell
 
-GRADIENT_FREE = {"T4", "T5", "T6"}
-"""Tiers that search on the engine itself: the only evidence gradient masking cannot touch.
-
-A location sweep, T2, is not among them: it asks the engine, but for places of a patch that
-gradients made."""
+THREATS = ("T-A", "T-B", "T-C")
 
 
 @dataclass(frozen=True)
+class Union:
+    """Images some attack makes wrong, of those the engine gets right. Any wrong label counts, of
+    targeted patches too, so that unions can be compared."""
+
+    fooled: int
+    eligible: int
+
+    @property
+    def asr(self) -> float:
+        return metrics.rate(self.fooled, self.eligible)
+
+    @property
+    def interval(self) -> metrics.Interval:
+        return metrics.wilson(self.fooled, self.eligible)
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "fooled": self.fooled,
+            "eligible": self.eligible,
+            "asr": self.asr,
+            "asr_low": self.interval.low,
+            "asr_high": self.interval.high,
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class AtWidth:
     """One engine at one width.
 
-    ``worst_case_asr``: images that at least one attack makes wrong, among those it gets right;
-    ``occlusion_asr``: the same of the strongest of grey, noise and crop.
+    ``worst``: the union over all attacks of T1 to T6, the headline; ``by_tier``, ``by_threat``:
+    over those of each, ``None`` where there was no attack. ``occlusion_asr``: of the strongest of
+    grey, noise and crop.
     """
 
     engine: str
     bits: int
     precision: str
+    digest: str
     n: int
     clean_accuracy: float
     occlusion_asr: float | None
-    worst_case_asr: float | None
+    worst: Union | None
+    by_tier: dict[str, Union | None]
+    by_threat: dict[str, Union | None]
+    verdict: Verdict
+
+    @property
+    def worst_case_asr(self) -> float | None:
+        return None if self.worst is None else self.worst.asr
+
+    def unions_json(self) -> dict[str, Json]:
+        """``by_tier`` and ``by_threat``; a tier or threat that was not run holds null."""
+        return {
+            name: {key: None if one is None else one.as_json() for key, one in unions.items()}
+            for name, unions in (("by_tier", self.by_tier), ("by_threat", self.by_threat))
+        }
+
+    def checks_json(self) -> list[dict[str, Json]]:
+        return [
+            {**asdict(check), "interval": check.interval and list(check.interval)}
+            for check in self.verdict.checks
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +88,19 @@ class Answer:
 
     rows: tuple[Row, ...]
     widths: tuple[AtWidth, ...]
-    verdict: str
-    verdict_reason: str
+    suite: str | None
 
     @property
     def worst_case_asr(self) -> float | None:
         return max(
             (w.worst_case_asr for w in self.widths if w.worst_case_asr is not None), default=None
         )
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all widths the verdict that says least in favour of the numbers."""
+        order = get_args(case.Name)
+        return min((w.verdict for w in self.widths), key=lambda found: order.index(found.name))
 
     def as_json(self) -> dict[str, Json]:
         """The document under the stable names.
@@ -61,12 +110,18 @@ class Answer:
         """
         controls = [w.occlusion_asr for w in self.widths if w.occlusion_asr is not None]
         return {
+            "suite": self.suite,
             "results": [row.as_json() for row in self.rows],
             "clean_accuracy": min(width.clean_accuracy for width in self.widths),
             "occlusion_asr": max(controls, default=None),
             "worst_case_asr": self.worst_case_asr,
-            "verdict": self.verdict,
-            "verdict_reason": self.verdict_reason,
+            "verdict": self.verdict.name,
+            "verdict_reason": self.verdict.reason,
+            "checks": [
+                {"engine": width.engine, "bits": width.bits, **check}
+                for width in self.widths
+                for check in width.checks_json()
+            ],
             "by_width": [
                 {
                     "engine": width.engine,
@@ -76,135 +131,62 @@ class Answer:
                     "clean_accuracy": width.clean_accuracy,
                     "occlusion_asr": width.occlusion_asr,
                     "worst_case_asr": width.worst_case_asr,
+                    **width.unions_json(),
+                    "verdict": width.verdict.name,
+                    "verdict_reason": width.verdict.reason,
                 }
                 for width in self.widths
             ],
         }
 
 
-def answer(results: Sequence[Result], store: Store) -> Answer:
-    """The answer of these results, whose labels are in ``store``."""
-    verdict, reason = _verdict(results)
-    pairs = dict.fromkeys((result.engine, result.bits) for result in results)
-    widths = (
-        [result for result in results if (result.engine, result.bits) == pair] for pair in pairs
-    )
+def answer(
+    cells: Sequence[Cell],
+    store: Store,
+    *,
+    suite: str | None = None,
+    baseline: tuple[Sequence[Result], Store] | None = None,
+) -> Answer:
+    """The answer of what ran on each engine; the labels behind the rows are in ``store``.
+
+    ``baseline``: rows and store of the run that is compared with.
+    """
     return Answer(
-        rows=rows(results),
-        widths=tuple(_at_width(there, store) for there in widths),
-        verdict=verdict,
-        verdict_reason=reason,
+        rows=rows(row for cell in cells for row in cell.rows),
+        widths=tuple(_at_width(cell, store, suite=suite, baseline=baseline) for cell in cells),
+        suite=suite,
     )
 
 
-def _at_width(results: Sequence[Result], store: Store) -> AtWidth:
-    first = results[0]
-    attacks = [row for row in results if row.tier != CONTROL_TIER]
-    occlusion = [row for row in results if row.attack in OCCLUSION]
+def _at_width(
+    cell: Cell,
+    store: Store,
+    *,
+    suite: str | None,
+    baseline: tuple[Sequence[Result], Store] | None,
+) -> AtWidth:
+    found, first = case.Case(cell.rows, store), cell.rows[0]
+    able = int(found.able().sum())
+
+    def union(rows: Sequence[Result]) -> Union | None:
+        return Union(int(found.fooled(rows).sum()), able) if rows else None
+
+    occlusion = (union([row]) for row in cell.rows if row.attack in OCCLUSION)
+    by_threat = {
+        threat: [row for row in found.attacks if row.threat == threat] for threat in THREATS
+    }
     return AtWidth(
         engine=first.engine,
         bits=first.bits,
         precision=first.precision,
+        digest=first.engine_digest,
         n=first.counts.n,
         clean_accuracy=metrics.rate(first.counts.clean_correct, first.counts.n),
-        occlusion_asr=max((_made_wrong([row], store) for row in occlusion), default=None),
-        worst_case_asr=_made_wrong(attacks, store) if attacks else None,
+        occlusion_asr=max((one.asr for one in occlusion if one is not None), default=None),
+        worst=union(found.attacks),
+        by_tier={tier: union(found.of_tiers(tier)) for tier in case.HEADLINE},
+        by_threat={threat: union(rows) for threat, rows in by_threat.items()},
+        verdict=judge(
+            cell.rows, store, suite=suite, facts=cell.facts, probes=cell.probes, baseline=baseline
+        ),
     )
-
-
-def _made_wrong(results: Sequence[Result], store: Store) -> float:
-    """Share of the images right when clean that some of these patches make wrong.
-
-    Any wrong label counts, of targeted patches too, so that the shares can be compared.
-    """
-    each = [store.outcomes(row.key) for row in results]
-    truth, clean = each[0].truth, each[0].clean.labels
-    able = metrics.eligible(clean, truth)
-    won = metrics.union(np.stack([metrics.succeeded(one.patched.labels, truth) for one in each]))
-    return metrics.rate(int((able & won).sum()), int(able.sum()))
-
-
-def _verdict(results: Sequence[Result]) -> tuple[str, str]:
-    """The verdict, and one sentence why. None of them says robust."""
-    asked = {(row.engine, row.bits) for row in results if row.tier in GRADIENT_FREE}
-    if {(row.engine, row.bits) for row in results} - asked:
-        return "incomplete", (
-            "no gradient-free attack made patches on every engine, so these rates are lower "
-            "bounds that masked gradients could hide behind"
-        )
-    return "measured", "a lower bound, as good as the best attack tried"
-
-
-COLUMNS = (
-    "engine", "ran as", "attack", "goal", "ASR [95 %]", "fooled", "control", "excess", "clean",
-    "robust", "sim / engine only (p)",
-)  # fmt: skip
-
-
-def show(found: Answer, *, class_names: Sequence[str]) -> None:
-    """The answer as a table and two lines on stdout.
-
-    The places stand in it when there are several kinds, the queries when a search ran.
-    """
-    lines = [_line(row, class_names) for row in found.rows]
-    first, columns = found.rows[0].result, list(COLUMNS)
-    if len({row.result.placement for row in found.rows}) > 1:
-        _add(columns, lines, "places", [row.result.placement for row in found.rows])
-    queries = [row.result.queries_median for row in found.rows]
-    if any(median is not None for median in queries):
-        _add(columns, lines, "queries", ["" if q is None else f"{q:g}" for q in queries])
-    console.print_table(
-        columns,
-        lines,
-        title=f"{first.patch_size_px} px patch on {first.counts.n} images, seed {first.seed}",
-    )
-    for width in found.widths:
-        console.answer(_sentence(width))
-    console.answer(f"Verdict: {found.verdict}: {found.verdict_reason}.")
-
-
-def _add(columns: list[str], lines: list[list[str]], name: str, cells: list[str]) -> None:
-    """Puts a column before the success rates."""
-    at = columns.index("ASR [95 %]")
-    columns.insert(at, name)
-    for line, cell in zip(lines, cells, strict=True):
-        line.insert(at, cell)
-
-
-def _sentence(width: AtWidth) -> str:
-    """One engine at one width in words."""
-    said = [f"{title(width.engine, width.bits)} is right on {_percent(width.clean_accuracy)}"]
-    if width.worst_case_asr is not None:
-        said.append(f"of those, some attack fools {_percent(width.worst_case_asr)}")
-    if width.occlusion_asr is not None:
-        said.append(f"a square without an attack fools {_percent(width.occlusion_asr)}")
-    return "; ".join(said) + "."
-
-
-def _line(row: Row, class_names: Sequence[str]) -> list[str]:
-    result, counts = row.result, row.result.counts
-    goal = "any other" if result.target is None else class_names[result.target]
-    ran_as = "float32" if result.bits == FLOAT_BITS else result.precision
-    paired = (
-        ""
-        if row.p_mcnemar is None
-        else (f"{counts.sim_only} / {counts.engine_only} ({row.p_mcnemar:.2g})")
-    )
-    interval = f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]"
-    return [
-        title(result.engine, result.bits),
-        ran_as,
-        result.attack,
-        goal,
-        f"{_percent(row.asr)} {interval}",
-        f"{counts.fooled} / {counts.eligible}",
-        "" if row.is_control else _percent(row.control_asr),
-        "" if row.asr_excess is None else f"{100 * row.asr_excess:+.1f}",
-        _percent(row.clean_accuracy),
-        _percent(row.robust_accuracy),
-        paired,
-    ]
-
-
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:.1f} %"

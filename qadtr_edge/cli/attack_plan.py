@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .. import console, data, registry, replay
+from .. import console, data, replay
 from ..attacks import controls
 from ..data.dataset import Dataset
 from ..errors import BadInput, UnknownName
@@ -19,11 +19,12 @@ from ..integer import graph_file
 from ..patch.placement import LARGE_IMAGE_PX, Policy, check_fit, policy
 from ..runs import Run
 from ..types import Json, Patch
+from . import attack_names
 
 if TYPE_CHECKING:
     from ..attacks.victim import Attack
 
-VICTIMS = ("twin", "simulation", "float")
+VICTIMS = ("twin", "simulation", "float", "other", "widths")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,10 @@ class Plan:
     craft: Dataset
     classes: int
     """How many the model under attack knows; the data may name fewer."""
+    per_image: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
-    queries: int | None = None
-    stride: int | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
+    """What attacks are constructed with beyond the above; each takes what it knows."""
 
     def policy(self, default: str) -> Policy:
         """Where patches land: as the user said, else as the attack does. They must fit there."""
@@ -63,19 +65,21 @@ def units(plan: Plan, bits: int) -> Iterator[replay.Unit]:
         yield _given(plan, plan.given, bits=bits)
         return
     for name in plan.names:
-        yield _crafted(plan, name, bits=bits)
+        yield crafted(plan, name, bits=bits)
 
 
-def _crafted(plan: Plan, name: str, *, bits: int) -> replay.Unit:
+def crafted(plan: Plan, name: str, *, bits: int) -> replay.Unit:
+    """The patch of the attack ``name`` for all images, crafted now or before."""
     import torch
 
     from .. import craft
 
     torch.set_num_threads(plan.threads)
-    make = cast("Callable[..., Attack]", registry.resolve("attack", name))
-    chosen: dict[str, Json] = {"placement": plan.placement, "steps": plan.steps}
-    given = {option: value for option, value in chosen.items() if value is not None}
-    attack = make(patch_px=plan.patch_px, target=plan.target, **given)
+    given = {**plan.options, "placement": plan.placement, "steps": plan.steps}
+    made = attack_names.built(
+        "attack", name, options={"patch_px": plan.patch_px, "target": plan.target, **given}
+    )
+    attack = cast("Attack", made)
     how = plan.policy(attack.placement)
     prey = craft.prey(plan.run, plan.victim, bits=bits)
     with console.Progress(f"Crafting {name} on {prey.name}", attack.steps, unit="steps") as bar:
@@ -150,8 +154,10 @@ def simulation(plan: Plan, bits: int) -> replay.Subject | None:
     )
 
 
-def control_units(plan: Plan, attacked: list[replay.Unit]) -> Iterator[replay.Unit]:
-    """The controls of each setting the attacks are replayed in, and each patch shuffled.
+def control_units(
+    plan: Plan, attacked: list[replay.Unit], *, shuffled: bool = True
+) -> Iterator[replay.Unit]:
+    """The controls of each setting the attacks are replayed in, and each patch ``shuffled``.
 
     Placed patches have no control here: they were searched for, and no control had as many tries.
     """
@@ -165,11 +171,11 @@ def control_units(plan: Plan, attacked: list[replay.Unit]) -> Iterator[replay.Un
     for unit in attacked:
         assert isinstance(unit.patch, Patch)
         mask = unit.patch.mask
-        setting = (mask.shape, mask.tobytes(), unit.policy, unit.patch.target)
+        setting = (mask.shape, mask.tobytes(), unit.policy, unit.seed, unit.patch.target)
         made = controls.controls(unit.patch, pool=plan.craft, seed=plan.seed)
         for name, patch in made.items():
             if name == "shuffled":
-                if unit.attacked is NOTHING:
+                if unit.attacked is NOTHING or not shuffled:
                     continue
             elif setting in seen:
                 continue

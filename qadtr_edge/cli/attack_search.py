@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from .. import console, replay, search
 from ..attacks import controls
-from ..attacks.patch_rs import PatchRs
 from ..attacks.queries import Search
 from ..attacks.sweep import Sweep
-from ..errors import BadInput
 from ..patch.placement import Policy
 from ..runs import width_name
 from ..types import EngineFacts, Patch, PatchPerImage
-from . import attack_plan
+from . import attack_names, attack_plan
+from .attack_names import SEARCH
 from .attack_plan import NOTHING, Plan
 
 SWEPT = "gap"
 """Whose patch is swept when no attack that makes one for all images is named."""
 
-QUERIES = 1000
 PLACES = 8
-"""Places along a side of the image, or one more, without ``--stride``."""
+"""Places along a side of the image, or one more, without a stride."""
 
 MANY_TIES = 0.3
 """Share of tied proposals above which the scores of an engine are said to be coarse."""
@@ -35,47 +35,49 @@ class Asked:
     facts: EngineFacts
 
 
-def check(searches: tuple[str, ...], *, queries: int | None, stride: int | None) -> None:
-    """Raises ``BadInput`` for an option of a search that was not named."""
-    for option, value, name in (
-        ("--queries", queries, PatchRs.name),
-        ("--stride", stride, Sweep.name),
-    ):
-        if value is not None and name not in searches:
-            raise BadInput(
-                f"{option} is an option of {name}, which was not named.",
-                f"Add --attack {name}, or leave {option} out.",
-            )
-
-
 def units(
     plan: Plan, asked: Asked, *, beside: list[replay.Unit]
 ) -> tuple[list[replay.Unit], list[replay.Unit]]:
     """What the named searches find on this engine, and the controls that had as many tries.
 
-    ``beside``: the attacks named beside them; patches of theirs made for all images are swept.
+    ``beside``: the attacks named beside them; patches of theirs made for all images are those that
+    searches show, which look for a place or a start.
     """
+    given = None if plan.given is None else beside[0].patch.target
+    plan = replace(plan, target=given if plan.target is None else plan.target)
     found: list[replay.Unit] = []
     matched: list[replay.Unit] = []
-    if Sweep.name in plan.searches:
-        seen = set()
-        for maker, patch in _patches(plan, asked, beside):
-            victim = f"{maker.name} on {maker.victim}"
-            found.append(_searched(plan, asked, attack=_sweep(plan, patch), victim=victim))
-            setting = (patch.mask.shape, patch.mask.tobytes(), patch.target)
-            if setting not in seen:
-                matched += _swept_controls(plan, asked, patch)
-            seen.add(setting)
-    if PatchRs.name in plan.searches:
-        given = None if plan.given is None else beside[0].patch.target
-        walk = PatchRs(
-            patch_px=plan.patch_px,
-            target=given if plan.target is None else plan.target,
-            queries=QUERIES if plan.queries is None else plan.queries,
-        )
-        victim = f"{asked.facts.engine}-{width_name(asked.facts.bits)}"
-        found.append(_searched(plan, asked, attack=walk, victim=victim))
+    for name in plan.searches:
+        if "patch" in attack_names.takes(SEARCH, name):
+            shown = _patches(plan, asked, beside)
+            found += [shows(plan, asked, name=name, maker=maker, patch=p) for maker, p in shown]
+            if name == Sweep.name:
+                matched += swept_controls(plan, asked, patches=[patch for _, patch in shown])
+        else:
+            found.append(walks(plan, asked, name=name))
     return found, matched
+
+
+def shows(
+    plan: Plan, asked: Asked, *, name: str, maker: replay.Attacked, patch: Patch
+) -> replay.Unit:
+    """What a search finds that starts from a patch made for all images."""
+    victim = f"{maker.name} on {maker.victim}"
+    return _searched(plan, asked, attack=_built(plan, name, patch), victim=victim)
+
+
+def walks(plan: Plan, asked: Asked, *, name: str) -> replay.Unit:
+    """What a search finds that starts from nothing."""
+    victim = f"{asked.facts.engine}-{width_name(asked.facts.bits)}"
+    return _searched(plan, asked, attack=_built(plan, name, None), victim=victim)
+
+
+def swept_controls(plan: Plan, asked: Asked, *, patches: Sequence[Patch]) -> list[replay.Unit]:
+    """Grey and noise, swept over the same places as the patches, once for each setting."""
+    settings: dict[tuple[object, ...], Patch] = {}
+    for patch in patches:
+        settings.setdefault((patch.mask.shape, patch.mask.tobytes(), patch.target), patch)
+    return [unit for patch in settings.values() for unit in _swept_controls(plan, asked, patch)]
 
 
 def _patches(
@@ -95,7 +97,7 @@ def _swept_controls(plan: Plan, asked: Asked, patch: Patch) -> list[replay.Unit]
         "grey": controls.grey(patch),
         "noise": controls.noise(patch, seed=plan.seed),
     }
-    swept = {name: _sweep(plan, control) for name, control in made.items()}
+    swept = {name: _built(plan, Sweep.name, control) for name, control in made.items()}
     return [
         replay.Unit(
             replace(NOTHING, name=name, threat=attack.threat),
@@ -107,10 +109,18 @@ def _swept_controls(plan: Plan, asked: Asked, patch: Patch) -> list[replay.Unit]
     ]
 
 
-def _sweep(plan: Plan, patch: Patch | PatchPerImage) -> Sweep:
-    shorter = min(plan.test.images.shape[2:])
-    stride = max(1, shorter // PLACES) if plan.stride is None else plan.stride
-    return Sweep(patch, stride=stride)
+def _built(plan: Plan, name: str, patch: Patch | PatchPerImage | None) -> Search:
+    """The search ``name``, with the stride a sweep has where none was given.
+
+    Where it begins with other pictures, those are the crafting images, none of which is scored.
+    """
+    stride = max(1, min(plan.test.images.shape[2:]) // PLACES)
+    made = attack_names.built(
+        SEARCH, name,
+        options={"stride": stride, **plan.options, "patch_px": plan.patch_px,
+                 "target": plan.target, "patch": patch, "pool": plan.craft.images},
+    )  # fmt: skip
+    return cast(Search, made)
 
 
 def _searched(

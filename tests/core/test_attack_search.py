@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from qadtr_edge import runs
-from qadtr_edge.cli import app, attack, attack_answer
+from qadtr_edge.cli import app, attack, attack_answer, attack_replay, attack_show
 from qadtr_edge.cli.attack_plan import Plan
+from qadtr_edge.cli.attack_replay import Cell
 from qadtr_edge.errors import BadInput, EngineFailed, QadtrError, Unsupported
 from qadtr_edge.results import Store
 from qadtr_edge.types import Patch, Pixels, Result
@@ -29,7 +30,8 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(
         run=runs.new_run(tmp_path / "runs"), names=(), given=GIVEN, patch_px=(4, 4), target=None,
         placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1, test=TEST,
-        craft=CRAFT, classes=len(CLASSES), searches=("sweep", "patch_rs"), queries=40, stride=3,
+        craft=CRAFT, classes=len(CLASSES), searches=("sweep", "patch_rs"),
+        options={"queries": 40, "stride": 3},
     )  # fmt: skip
 
 
@@ -39,13 +41,18 @@ def store(plan: Plan) -> Store:
 
 
 def done(plan: Plan, store: Store, engine: Quadrants | None = None) -> list[Result]:
-    return attack._on_engine(plan, engine or Quadrants(), store=store)  # type: ignore[arg-type]
+    cell = attack_replay.on_engine(plan, engine or Quadrants(), store=store)  # type: ignore[arg-type]
+    return list(cell.rows)
+
+
+def answered(rows: list[Result], store: Store) -> attack_answer.Answer:
+    return attack_answer.answer([Cell(Quadrants().facts, tuple(rows))], store)
 
 
 def test_searches_stand_beside_the_patch_and_controls_that_had_as_many_tries(
     plan: Plan, store: Store
 ) -> None:
-    rows = attack_answer.answer(done(plan, store), store).rows
+    rows = answered(done(plan, store), store).rows
     by_name = {(row.result.attack, row.result.placement): row for row in rows}
     assert set(by_name) == {
         ("gap", "random"), ("sweep", "sweep:3"), ("patch_rs", "searched"),
@@ -102,25 +109,25 @@ def test_an_interrupted_command_ends_with_the_same_results(plan: Plan, store: St
     assert store.lines.read_bytes() == straight.lines.read_bytes()
 
 
-def test_the_verdict_needs_a_search_that_makes_patches(plan: Plan, store: Store) -> None:
-    swept = done(replace(plan, searches=("sweep",)), store)
-    assert attack_answer.answer(swept, store).verdict == "incomplete"
-    both = done(plan, store)
-    assert attack_answer.answer(both, store).verdict == "measured"
-    narrow = [replace(row, bits=4) for row in swept]
-    assert attack_answer.answer([*both, *narrow], store).verdict == "incomplete"
+def test_the_verdict_names_what_was_not_run(plan: Plan, store: Store) -> None:
+    swept = answered(done(replace(plan, searches=("sweep",)), store), store).verdict
+    assert swept.name == "incomplete"
+    assert "no search by scores" in swept.reason
+    both = answered(done(plan, store), store).verdict
+    assert "no search by scores" not in both.reason
+    assert "no attack by labels alone" in both.reason
 
 
 def test_the_table_names_places_and_queries(
     plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attack_answer.show(attack_answer.answer(done(plan, store), store), class_names=CLASSES)
+    attack_show.show(answered(done(plan, store), store), class_names=CLASSES)
     text = capsys.readouterr().out
     assert "places" in text
     assert "sweep:3" in text
     assert "queries" in text
     alone = done(replace(plan, searches=()), store)
-    attack_answer.show(attack_answer.answer(alone, store), class_names=CLASSES)
+    attack_show.show(answered(alone, store), class_names=CLASSES)
     text = capsys.readouterr().out
     assert "places" not in text
     assert "queries" not in text

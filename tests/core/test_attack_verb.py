@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from qadtr_edge import metrics, replay, runs
 from qadtr_edge.attacks.controls import OCCLUSION
-from qadtr_edge.cli import app, attack, attack_answer, attack_plan
+from qadtr_edge.cli import app, attack, attack_answer, attack_plan, attack_replay, attack_show
 from qadtr_edge.cli.attack_plan import Plan
+from qadtr_edge.cli.attack_replay import Cell
 from qadtr_edge.errors import BadInput, EngineFailed, UnknownName
 from qadtr_edge.files import digest
 from qadtr_edge.patch import bank
@@ -47,7 +48,11 @@ def store(plan: Plan) -> Store:
 
 
 def done(plan: Plan, store: Store) -> list[Result]:
-    return attack._on_engine(plan, Quadrants(), store=store)  # type: ignore[arg-type]
+    return list(attack_replay.on_engine(plan, Quadrants(), store=store).rows)  # type: ignore[arg-type]
+
+
+def answered(rows: list[Result], store: Store) -> attack_answer.Answer:
+    return attack_answer.answer([Cell(Quadrants().facts, tuple(rows))], store)
 
 
 def test_a_given_patch_is_replayed_beside_its_controls(plan: Plan, store: Store) -> None:
@@ -72,14 +77,15 @@ def test_the_clean_answers_are_announced(
 def test_doing_it_again_asks_the_engine_nothing(plan: Plan, store: Store) -> None:
     found, lines = done(plan, store), store.lines.read_bytes()
     engine = Quadrants()
-    assert attack._on_engine(plan, engine, store=store) == found  # type: ignore[arg-type]
+    again = attack_replay.on_engine(plan, engine, store=store)  # type: ignore[arg-type]
+    assert list(again.rows) == found
     assert engine.shown == []
     assert store.lines.read_bytes() == lines
 
 
 def test_the_headline_is_the_union_over_attacks_per_image(plan: Plan, store: Store) -> None:
     found = done(plan, store) + done(replace(plan, given=patch(0)), store)
-    answer = attack_answer.answer(found, store)
+    answer = answered(found, store)
     attacks = [row for row in found if row.tier != "T0"]
     fooled = np.zeros(len(TEST), bool)
     for row in attacks:
@@ -97,31 +103,34 @@ def test_headline_and_occlusion_count_any_wrong_label(plan: Plan, store: Store) 
     """A targeted row counts hits of its target; what stands at the top must be comparable."""
     free, aimed = done(plan, store), done(replace(plan, given=patch(255, target=2)), store)
     assert aimed[0].counts.fooled < free[0].counts.fooled
-    first, second = (attack_answer.answer(found, store).widths[0] for found in (free, aimed))
+    first, second = (answered(found, store).widths[0] for found in (free, aimed))
     assert first.worst_case_asr == second.worst_case_asr
     assert first.occlusion_asr == second.occlusion_asr
 
 
 def test_the_document_is_json_with_the_stable_names(plan: Plan, store: Store) -> None:
-    document = attack_answer.answer(done(plan, store), store).as_json()
+    document = answered(done(plan, store), store).as_json()
     again = json.loads(json.dumps(document, allow_nan=False))
     assert {"results", "clean_accuracy", "occlusion_asr", "worst_case_asr", "verdict"} <= set(again)
     assert again["verdict"] == "incomplete"
     assert "gradient-free" in again["verdict_reason"]
+    assert [check["number"] for check in again["checks"]] == [*range(1, 25)]
     assert again["by_width"][0]["worst_case_asr"] == again["worst_case_asr"]
 
 
 def test_several_widths_give_the_worst_of_each(plan: Plan, store: Store) -> None:
     found = done(plan, store)
+    facts = Quadrants().facts
     narrow = [replace(row, bits=4, counts=replace(row.counts, clean_correct=20)) for row in found]
-    document = attack_answer.answer([*found, *narrow], store).as_json()
+    cells = [Cell(facts, tuple(found)), Cell(replace(facts, bits=4), tuple(narrow))]
+    document = attack_answer.answer(cells, store).as_json()
     assert document["clean_accuracy"] == 20 / 150
     assert len(document["by_width"]) == 2  # type: ignore[arg-type]
 
 
 def test_the_table_prints(plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     found = done(replace(plan, given=patch(255, target=2)), store)
-    attack_answer.show(attack_answer.answer(found, store), class_names=CLASSES)
+    attack_show.show(answered(found, store), class_names=CLASSES)
     text = capsys.readouterr().out
     assert "south west" in text
     assert "Verdict: incomplete" in text
@@ -131,7 +140,7 @@ def test_the_table_prints(plan: Plan, store: Store, capsys: pytest.CaptureFixtur
 def test_controls_alone_have_no_headline(plan: Plan, store: Store) -> None:
     found = done(replace(plan, given=None), store)
     assert [row.attack for row in found] == ["grey", "noise", "crop"]
-    answer = attack_answer.answer(found, store)
+    answer = answered(found, store)
     assert answer.worst_case_asr is None
     with pytest.raises(BadInput, match="controls"):
         attack._enforce(answer.worst_case_asr, 0.5)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("ort", "torch")]
 
 PLAIN = "from qadtr_edge.cli import main; main()"
 SMALL = (
-    "attack", "--bits", "8", "--images", "32", "--steps", "5", "--attack", "gap,sweep,patch_rs",
+    "attack", "--bits", "8", "--images", "32", "--steps", "5", "--attack", "gap,pgd,sweep,patch_rs",
     "--queries", "40", "--stride", "9", "--json",
 )  # fmt: skip
 
@@ -37,7 +37,8 @@ def qadtr(folder: Path, *words: str, code: str = PLAIN) -> str:
 def test_the_engine_itself_is_searched(tmp_path: Path) -> None:
     qadtr(tmp_path, "export", "--engine", "ort", "--bits", "8")
     answer = json.loads(qadtr(tmp_path, *SMALL))
-    assert answer["verdict"] == "measured"
+    assert answer["verdict"] == "incomplete"
+    assert "no attack by labels alone" in answer["verdict_reason"]
     rows = {(row["attack"], row["placement"]): row for row in answer["results"]}
     sweep, walk = rows["sweep", "sweep:9"], rows["patch_rs", "searched"]
     assert sweep["fooled"] > 0
@@ -46,7 +47,14 @@ def test_the_engine_itself_is_searched(tmp_path: Path) -> None:
     assert 1 <= walk["queries_median"] <= 40
     assert walk["sim_fooled"] == walk["fooled"]
     assert (sweep["engine_only"], sweep["sim_only"]) == (0, 0)
-    assert answer["worst_case_asr"] >= max(sweep["asr"], walk["asr"])
+    white = rows["pgd", "plain"]
+    assert (white["tier"], white["threat"], white["knowledge"]) == ("T3", "T-C", "simulation")
+    assert white["victim"] == "twin-w8a8"
+    assert white["fooled"] > 0
+    assert answer["worst_case_asr"] >= max(sweep["asr"], walk["asr"], white["asr"])
+    tiers = answer["by_width"][0]["by_tier"]
+    assert tiers["T3"]["fooled"] == white["fooled"]
+    assert tiers["T5"] is None
 
     results = next((tmp_path / "runs").glob("*/results.jsonl"))
     before = results.read_bytes()

@@ -1,0 +1,77 @@
+"""The names ``--attack`` takes, by the kind of thing they stand for, and how each is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from .. import registry
+from ..errors import BadInput
+from ..types import Json, Patch, PatchPerImage, Pixels
+from . import options
+
+CONTROLS = "controls"
+UNIVERSAL, PER_IMAGE, SEARCH = "attack", "per-image attack", "search"
+Option = Json | tuple[int, int] | Patch | PatchPerImage | Pixels
+KINDS = (UNIVERSAL, PER_IMAGE, SEARCH)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Names by kind: patches made for all images, for single images, and found on the engine."""
+
+    universal: tuple[str, ...]
+    per_image: tuple[str, ...]
+    searches: tuple[str, ...]
+
+    @property
+    def crafted(self) -> tuple[str, ...]:
+        return self.universal + self.per_image
+
+    @property
+    def none(self) -> bool:
+        """Whether nothing but the controls was named."""
+        return not self.crafted + self.searches
+
+
+def named(text: str) -> Named:
+    """The names of a comma-separated text. Raises ``UnknownName`` for one in no table."""
+    more = (*registry.names(PER_IMAGE), *registry.names(SEARCH))
+    chosen = [name for name in options.named(UNIVERSAL, text, also=more) if name != CONTROLS]
+    kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for name in chosen:
+        kinds[kind_of(name) or UNIVERSAL].append(name)
+    return Named(*(tuple(kinds[kind]) for kind in KINDS))
+
+
+def kind_of(name: str) -> str | None:
+    """The table of the registry that holds ``name``; ``None`` when none does."""
+    return next((kind for kind in KINDS if name in registry.names(kind)), None)
+
+
+def takes(kind: str, name: str) -> tuple[str, ...]:
+    """The options of an attack: the parameters of its constructor."""
+    make = cast(Callable[..., object], registry.resolve(kind, name))
+    return tuple(inspect.signature(make).parameters)
+
+
+def built(kind: str, name: str, *, options: Mapping[str, Option]) -> object:
+    """The attack, from those of the options that it takes and that are not ``None``."""
+    make = cast(Callable[..., object], registry.resolve(kind, name))
+    known = takes(kind, name)
+    return make(**{key: value for key, value in options.items()
+                   if key in known and value is not None})  # fmt: skip
+
+
+def check(searches: tuple[str, ...], given: Mapping[str, Json]) -> None:
+    """Raises ``BadInput`` for an option of searches when none of those named takes it."""
+    for option, value in given.items():
+        if value is None or any(option in takes(SEARCH, name) for name in searches):
+            continue
+        able = [name for name in registry.names(SEARCH) if option in takes(SEARCH, name)]
+        raise BadInput(
+            f"--{option} is an option of {', '.join(able)}, and none of them was named.",
+            f"Add --attack {able[0]}, or leave --{option} out.",
+        )

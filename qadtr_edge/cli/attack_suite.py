@@ -1,0 +1,175 @@
+"""A suite on one engine: its lines, tier by tier, become what is to be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .. import console, metrics, replay
+from ..errors import BadInput, UnknownName
+from ..search import only
+from ..suite import CONTROL_PLACES, SELECTED_ON, SUITES, Line
+from ..types import Patch
+from . import attack_craft, attack_names, attack_plan, attack_search
+from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL
+from .attack_plan import Plan
+from .attack_search import Asked
+from .attack_work import Work
+
+
+def check(suite: str, given: Mapping[str, object]) -> None:
+    """Raises ``BadInput`` for an unknown suite, and for options that say what a suite says."""
+    if suite not in SUITES:
+        raise UnknownName("suite", suite, SUITES)
+    for name, value in given.items():
+        if value is not None:
+            raise BadInput(
+                f"A suite is the same for everyone, and {name} would change it.",
+                f"Leave out {name}, or name attacks with --attack in place of --suite.",
+            )
+
+
+def absent(suite: str) -> list[str]:
+    """Attacks of the suite that this installation does not have, with their tier."""
+    return sorted({f"{line.attack} ({line.tier})" for line in SUITES[suite]
+                   if attack_names.kind_of(line.attack) is None})  # fmt: skip
+
+
+def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
+    """Everything the suite replays on this engine, crafted, searched or found, controls included.
+
+    Attacks that cannot be made here, for want of a width or a file, are said and left out.
+    """
+    done = Work()
+    made: list[replay.Unit] = []
+    for line in SUITES[suite]:
+        kind = attack_names.kind_of(line.attack)
+        if kind == UNIVERSAL:
+            made += (units := _universal(plan, asked, line))
+            for unit in units:
+                # The simulation sees the first places; that engine and simulation agree needs one.
+                done.paired.append(unit)
+                done.alone.extend(_elsewhere(unit, line.places))
+        elif kind == PER_IMAGE:
+            done.paired.extend(_each(plan, asked, line))
+        elif kind == SEARCH:
+            found, matched = _searched(plan, asked, line, made=made)
+            done.paired.extend(found)
+            done.alone.extend(matched)
+    for unit in _settings(made):
+        places = [unit, *_elsewhere(unit, CONTROL_PLACES[suite])]
+        done.alone.extend(attack_plan.control_units(plan, places))
+    return done
+
+
+def _universal(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
+    """The patches of a line of T1, at the first places."""
+    found = []
+    for victim in line.victims:
+        for target in _targets(line, plan.classes):
+            for seed in _seeds(plan, line):
+                variant = replace(
+                    plan, victim=victim, target=target, seed=seed, options=line.options
+                )
+                try:
+                    unit = attack_plan.crafted(variant, line.attack, bits=asked.facts.bits)
+                except BadInput as error:
+                    _left_out(line, victim, error)
+                    break
+                found.append(replace(unit, seed=plan.seed))
+    return found
+
+
+def _each(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
+    """What a line of T3 finds for each image."""
+    found = []
+    for victim in line.victims:
+        for seed in _seeds(plan, line):
+            variant = replace(plan, victim=victim, seed=seed, options=line.options)
+            try:
+                found.append(attack_craft.each(variant, line.attack, bits=asked.facts.bits))
+            except BadInput as error:
+                _left_out(line, victim, error)
+                break
+    return found
+
+
+def _searched(
+    plan: Plan, asked: Asked, line: Line, *, made: Sequence[replay.Unit]
+) -> tuple[list[replay.Unit], list[replay.Unit]]:
+    """What a line of searches finds on the engine, and the controls that had as many tries."""
+    options = dict(line.options)
+    if line.grid:
+        options["stride"] = max(1, min(plan.test.images.shape[2:]) // line.grid)
+    variants = [replace(plan, seed=seed, options=options) for seed in _seeds(plan, line)]
+    if "patch" not in attack_names.takes(SEARCH, line.attack):
+        return [attack_search.walks(v, asked, name=line.attack) for v in variants], []
+    found: list[replay.Unit] = []
+    matched: list[replay.Unit] = []
+    for variant in variants:
+        shown = _best(plan, asked, made, count=line.best)
+        found += [
+            attack_search.shows(variant, asked, name=line.attack, maker=unit.attacked, patch=patch)
+            for unit in shown
+            if isinstance(patch := unit.patch, Patch)
+        ]
+        if line.grid:
+            patches = [unit.patch for unit in shown if isinstance(unit.patch, Patch)]
+            matched += attack_search.swept_controls(variant, asked, patches=patches)
+    return found, matched
+
+
+def _best(
+    plan: Plan, asked: Asked, made: Sequence[replay.Unit], *, count: int | None
+) -> list[replay.Unit]:
+    """The patches that make most crafting images wrong on the engine; the scored ones stay unseen.
+
+    Any wrong label counts, of targeted patches too.
+    """
+    if count is None or count >= len(made):
+        return list(made)
+    data = only(plan.craft, np.arange(min(SELECTED_ON, len(plan.craft))))
+    subject = replace(asked.subject, data=data)
+    right = metrics.predicted(subject.clean) == data.labels
+    won = []
+    for unit in made:
+        places = replay.places_of(unit, data)
+        shown = replay.pasted(unit, data, places=places, part=slice(None))
+        each = [
+            subject.model(shown[at : at + subject.batch])
+            for at in range(0, len(data), subject.batch)
+        ]
+        wrong = metrics.succeeded(metrics.predicted(np.concatenate(each)), data.labels)
+        won.append(int((right & wrong).sum()))
+    order = sorted(range(len(made)), key=lambda at: (-won[at], at))
+    return [made[at] for at in order[:count]]
+
+
+def _settings(made: Sequence[replay.Unit]) -> list[replay.Unit]:
+    """One unit for each shape, policy and goal, beside which controls are replayed."""
+    found: dict[tuple[object, ...], replay.Unit] = {}
+    for unit in made:
+        mask = unit.patch.mask
+        found.setdefault((mask.shape, mask.tobytes(), unit.policy, unit.patch.target), unit)
+    return list(found.values())
+
+
+def _elsewhere(unit: replay.Unit, places: int) -> list[replay.Unit]:
+    """The unit at all but the first of as many draws of places."""
+    return [replace(unit, seed=unit.seed + draw) for draw in range(1, places)]
+
+
+def _seeds(plan: Plan, line: Line) -> range:
+    return range(plan.seed, plan.seed + line.seeds)
+
+
+def _targets(line: Line, classes: int) -> list[int | None]:
+    """Evenly spaced classes, or ``None`` once."""
+    count = min(line.targets, classes)
+    return [number * classes // count for number in range(count)] if count else [None]
+
+
+def _left_out(line: Line, victim: str, error: BadInput) -> None:
+    console.say(f"{line.tier} {line.attack} on {victim} is left out: {error.fact}")

@@ -1,0 +1,86 @@
+"""``verdict.json`` of a run: what each suite found of each engine, and the runs compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import BadInput
+from ..files import read_json, write_json
+from ..report.evidence import VERDICT, VERDICT_SCHEMA
+from ..results import Store
+from ..runs import Run
+from ..types import Json, Result
+from ..verdict import record
+from .attack_answer import AtWidth
+from .attack_replay import Cell
+
+
+def write(run: Run, cells: Sequence[Cell], *, widths: Sequence[AtWidth], suite: str) -> None:
+    """Adds a cell for each engine; one of the same engine file and suite is replaced."""
+    store = Store(run.results, run.labels)
+    made = [_cell(cell, store, found=found, suite=suite)
+            for cell, found in zip(cells, widths, strict=True)]  # fmt: skip
+    standing = {_identity(cell) for cell in made}
+    kept = [cell for cell in _cells(run) if _identity(cell) not in standing]
+    write_json(run.folder / VERDICT, {"schema": VERDICT_SCHEMA, "cells": [*kept, *made]})
+
+
+def recorded(run: Run, *, engine: str, bits: int, suite: str | None) -> Json:
+    """What is remembered of a baseline run, for the check that its attacks still work.
+
+    ``None`` when that suite never ran on that engine there.
+    """
+    wanted = (engine, bits, suite)
+    cells = (cell for cell in _cells(run)
+             if (cell.get("engine"), cell.get("bits"), cell.get("suite")) == wanted)  # fmt: skip
+    found: Json = None
+    for cell in cells:
+        found = cell.get("record")
+    return found
+
+
+def _cell(cell: Cell, store: Store, *, found: AtWidth, suite: str) -> dict[str, Json]:
+    checks: list[Json] = [*found.checks_json()]
+    return {
+        "engine": found.engine,
+        "bits": found.bits,
+        "engine_digest": found.digest,
+        "suite": suite,
+        "verdict": found.verdict.name,
+        "reason": found.verdict.reason,
+        "checks": checks,
+        **found.unions_json(),
+        "worst_case_asr": found.worst_case_asr,
+        "record": record(cell.rows, store, facts=cell.facts),
+    }
+
+
+def _identity(cell: Mapping[str, Json]) -> tuple[Json, ...]:
+    return cell.get("engine"), cell.get("bits"), cell.get("engine_digest"), cell.get("suite")
+
+
+def _cells(run: Run) -> list[dict[str, Json]]:
+    path: Path = run.folder / VERDICT
+    if not path.is_file():
+        return []
+    value = read_json(path)
+    cells = value.get("cells") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or value.get("schema") != VERDICT_SCHEMA:
+        raise BadInput(
+            f"{path} is none this version reads, schema {VERDICT_SCHEMA}.",
+            "Update qadtr-edge, or move that file away and run the suite again.",
+        )
+    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+
+
+def baseline(run: Run) -> tuple[Sequence[Result], Store]:
+    """The rows of a run that is compared with, and their store. Raises ``BadInput`` for none."""
+    store = Store(run.results, run.labels)
+    rows = store.rows()
+    if not rows:
+        raise BadInput(
+            f"{run.folder} holds no results to compare with.",
+            f"Attack it first: qadtr-edge attack --run {run.folder} --suite quick.",
+        )
+    return rows, store

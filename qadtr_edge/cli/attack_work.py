@@ -1,0 +1,30 @@
+"""What is to be replayed on one engine, for attacks that were named one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .. import replay
+from . import attack_craft, attack_plan, attack_search
+from .attack_plan import Plan
+from .attack_search import Asked
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Units to replay on an engine: ``paired`` on the simulation too, ``alone`` not."""
+
+    paired: list[replay.Unit] = field(default_factory=list)
+    alone: list[replay.Unit] = field(default_factory=list)
+
+
+def named(plan: Plan, asked: Asked) -> Work:
+    """The attacks the plan names, crafted, searched or found, and the controls beside them."""
+    bits = asked.facts.bits
+    universal = list(attack_plan.units(plan, bits))
+    each = [attack_craft.each(plan, name, bits=bits) for name in plan.per_image]
+    searched, matched = attack_search.units(plan, asked, beside=universal)
+    return Work(
+        paired=[*universal, *each, *searched],
+        alone=[*attack_plan.control_units(plan, universal), *matched],
+    )
