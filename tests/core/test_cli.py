@@ -135,7 +135,7 @@ def test_names_are_checked_against_the_registry() -> None:
     assert options.named("engine", "ort,ort") == ("ort",)
     assert "ort" in options.named("engine", "all")
     with pytest.raises(errors.UnknownName, match="Did you mean 'ort'"):
-        options.named("engine", "otr")
+        options.named("engine", "oort")
     with pytest.raises(errors.BadInput):
         options.named("engine", " , ")
 
