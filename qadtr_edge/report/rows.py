@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from .. import metrics
 from ..attacks.controls import OCCLUSION
@@ -39,7 +40,7 @@ class Row:
         """Attack success rate: fooled among eligible."""
         return _asr(self.result)
 
-    @property
+    @cached_property
     def interval(self) -> metrics.Interval:
         """The 95 % Wilson interval of ``asr``."""
         return metrics.wilson(self.result.counts.fooled, self.result.counts.eligible)
@@ -69,7 +70,7 @@ class Row:
             return None
         return metrics.rate(counts.sim_fooled, counts.sim_eligible)
 
-    @property
+    @cached_property
     def p_mcnemar(self) -> float | None:
         """Exact p of "both are fooled equally often", on images eligible on both."""
         counts = self.result.counts
