@@ -71,7 +71,7 @@ class _Grid:
 
     def codes(self, told: Preprocess) -> Preprocess:
         """What the file reads in place of the real values of ``told``."""
-        limits = np.iinfo(self.kind)
+        limits = np.iinfo(self.kind.name)
         codes = np.rint(told.values / np.float32(self.scale)) + self.zero_point
         return replace(told, values=np.clip(codes, limits.min, limits.max).astype(np.float32))
 

@@ -78,15 +78,24 @@ class _Input(Protocol):
 
 
 class OrtEngine:
-    """A model file on onnxruntime's CPU provider.
+    """A model file on onnxruntime.
 
     ``x64_quant_precision`` makes results exact on x86 CPUs without VNNI at half the speed; other
     CPUs do not need it, and pay for it too. It is also on where the facts beside the file ask for
     it and this CPU needs it.
+
+    ``provider``: one of onnxruntime's other than the CPU's; it runs the whole file or is refused.
+    CUDA has no integer convolution: it takes the Q/DQ file and simulates it in float, which
+    ``facts`` calls float.
     """
 
     def __init__(
-        self, artefact: Path | str, *, threads: int = 1, x64_quant_precision: bool = False
+        self,
+        artefact: Path | str,
+        *,
+        threads: int = 1,
+        x64_quant_precision: bool = False,
+        provider: str = sessions.PROVIDER,
     ) -> None:
         self.path = Path(artefact)
         sessions.runtime()
@@ -95,7 +104,7 @@ class OrtEngine:
         recorded = facts_file.read(self.path.parent)
         asked = recorded is not None and recorded.exact_without_vnni and isa.may_saturate_here()
         self._options = sessions.options(
-            threads=threads, x64_quant_precision=x64_quant_precision or asked
+            threads=threads, x64_quant_precision=x64_quant_precision or asked, provider=provider
         )
         session = sessions.open_session(content, self._options, path=self.path)
         self._run: Callable[..., list[NDArray[np.float32]]] = session.run

@@ -20,12 +20,15 @@ _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 X64_QUANT_PRECISION = "session.x64quantprecision"
 
 
-def options(*, threads: int, x64_quant_precision: bool = False) -> dict[str, Json]:
+def options(
+    *, threads: int, x64_quant_precision: bool = False, provider: str = PROVIDER
+) -> dict[str, Json]:
     """Every option a session is opened with, by onnxruntime's own names.
 
     - Level ALL: below EXTENDED, Q/DQ files run as float simulation; ALL adds the NHWC layout.
     - Spinning keeps workers awake between the layers of a call; with one thread there are none.
     - ``x64_quant_precision`` makes CPUs without VNNI accumulate exactly; elsewhere it costs 2x.
+    - Another ``provider`` gets all of the model or none: nothing falls back to the CPU.
     """
     return {
         "graph_optimization_level": "ORT_ENABLE_ALL",
@@ -34,7 +37,8 @@ def options(*, threads: int, x64_quant_precision: bool = False) -> dict[str, Jso
         "inter_op_num_threads": 1,
         "session.intra_op.allow_spinning": "1" if threads > 1 else "0",
         X64_QUANT_PRECISION: "1" if x64_quant_precision else "0",
-        "provider": PROVIDER,
+        "session.disable_cpu_ep_fallback": "0" if provider == PROVIDER else "1",
+        "provider": provider,
     }
 
 
@@ -44,9 +48,16 @@ def open_session(
     """A session over the bytes of ``path``; with ``profile``, one that records what it executes.
 
     Raises ``BadInput`` for bytes that are no model, ``EngineFailed`` for a model that onnxruntime
-    refuses.
+    refuses, and where the provider that was asked for is not the one that would run it.
     """
     ort = runtime()
+    provider = str(chosen["provider"])
+    there = ort.get_available_providers()
+    if provider not in there:
+        raise EngineFailed(
+            f"This onnxruntime has no {provider}; it has {', '.join(there)}.",
+            "Install the onnxruntime package that brings it, or run on the CPU.",
+        )
     made = ort.SessionOptions()
     made.graph_optimization_level = getattr(
         ort.GraphOptimizationLevel, str(chosen["graph_optimization_level"])
@@ -63,7 +74,13 @@ def open_session(
         made.enable_profiling = True
         made.profile_file_prefix = str(profile)
     with explained(path):
-        return ort.InferenceSession(model, made, providers=[PROVIDER])
+        session = ort.InferenceSession(model, made, providers=[provider])
+    if session.get_providers()[0] != provider:  # it lists providers whose libraries do not load
+        raise EngineFailed(
+            f"onnxruntime would run {path} on {session.get_providers()[0]} in place of {provider}.",
+            "Install the libraries that the provider needs, in the versions it was built for.",
+        )
+    return session
 
 
 @contextmanager

@@ -161,6 +161,45 @@ def test_a_hidden_rescale_is_refused(tmp_path: Path) -> None:
         ort.build(replace(graph, tensors=graph.tensors | {"half": other}), tmp_path)
 
 
+def test_a_provider_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    ort.build(handmade.plain(), tmp_path)
+    with pytest.raises(EngineFailed, match=r"has no QuantumExecutionProvider; it has .*CPU"):
+        ort.OrtEngine(tmp_path / ort.QDQ_MODEL, provider="QuantumExecutionProvider")
+
+
+def test_a_provider_that_only_says_it_is_there_never_runs_as_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As onnxruntime does where CUDA's libraries are missing: it lists CUDA and runs on the CPU."""
+    import onnxruntime
+
+    ort.build(handmade.plain(), tmp_path)
+    listed = ["QuantumExecutionProvider", *onnxruntime.get_available_providers()]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    seen: list[object] = []
+    real = onnxruntime.InferenceSession
+
+    def silently_on_the_cpu(model: bytes, options: object, providers: list[str]) -> object:
+        seen.extend(providers)
+        return real(model, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", silently_on_the_cpu)
+    with pytest.raises(EngineFailed, match="on CPUExecutionProvider in place of Quantum"):
+        ort.OrtEngine(tmp_path / ort.QDQ_MODEL, provider="QuantumExecutionProvider")
+    assert seen == ["QuantumExecutionProvider"]
+
+
+def test_what_another_provider_cannot_run_does_not_fall_back(tmp_path: Path) -> None:
+    import onnxruntime
+
+    others = set(onnxruntime.get_available_providers()) & {"AzureExecutionProvider"}
+    if not others:
+        pytest.skip("this onnxruntime has no provider without kernels to ask for")
+    ort.build(handmade.plain(), tmp_path)
+    with pytest.raises(EngineFailed, match="onnxruntime refuses"):
+        ort.OrtEngine(tmp_path / ort.QDQ_MODEL, provider=others.pop())
+
+
 def test_layers_that_may_saturate_without_vnni(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
