@@ -1,0 +1,170 @@
+"""Claim: on an NVIDIA GPU TensorRT runs our exported integers as INT8, with the judge's labels.
+
+For each width: the engine is built several times (do rebuilds differ, and by how much), loaded,
+its kernels inspected, its logits compared with the judge's on real images, a patch replayed on it,
+and its calls timed from uint8 images to logits, at batch 1 and 64.
+
+    python benchmarks/gpu.py --data-root DIR [--run RUN] [--patch FILE] [--builds 5]
+
+Where there is no GPU, TensorRT-RTX builds what a GPU would run, and every other cell says
+*not run*: no number is inferred. Exit code 1 when the claim does not hold or could not be tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import records
+from qadtr_edge.export import trt
+from qadtr_edge.export.trt_engine import ENGINE, MODEL, TrtEngine
+
+from qadtr_edge import console, data, provenance, replay, runs, streams, timing
+from qadtr_edge.data.dataset import Dataset
+from qadtr_edge.integer.graph import IntegerGraph
+from qadtr_edge.integer.lower import lower
+from qadtr_edge.models import checkpoint
+from qadtr_edge.patch import bank
+from qadtr_edge.patch.placement import policy
+from qadtr_edge.types import Patch
+
+WIDTHS = (8, 4, 2)
+ZOO = "plain-resnet20"
+BATCHES = (1, 64)
+NOT_RUN = "*not run*"
+COLUMNS = ["values", "builds", "MB", "ran as", "int8 kernels", "float layers", "images",
+           "logits that differ", "classes that differ", "clean", "ASR", "p50 ms, batch 1",
+           "p50 ms, batch 64", "p50 over builds"]  # fmt: skip
+
+
+def main() -> None:
+    options = _options()
+    images = data.load("cifar10", "test", root=options.data_root, limit=options.images)
+    with tempfile.TemporaryDirectory() as folder:
+        run = runs.open_run(options.run) if options.run else runs.packaged_run(ZOO, Path(folder))
+        net, _ = checkpoint.load(run.checkpoint)
+        rows = [
+            _row(lower(net, bits=bits), Path(folder) / str(bits), images, options)
+            for bits in options.bits
+        ]
+    chosen = {name: str(value) for name, value in vars(options).items() if name != "data_root"}
+    path = records.append("gpu", options=chosen, rows=rows)
+    print(records.table(COLUMNS, [cells(row) for row in rows]))
+    console.say(f"Rows: {path}")
+    sys.exit(0 if all(holds(row) for row in rows) else 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--patch", type=Path)
+    parser.add_argument("--bits", type=int, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--builds", type=int, default=5)
+    return parser.parse_args()
+
+
+def _row(
+    graph: IntegerGraph, folder: Path, images: Dataset, options: argparse.Namespace
+) -> dict[str, object]:
+    """Everything of one width; without a GPU, the builds and nothing else."""
+    folders = [folder / str(number) for number in range(options.builds)]
+    built = [_built(graph, each) for each in folders]
+    row: dict[str, object] = {"bits": graph.spec.bits, "builds": built}
+    if not provenance.has_nvidia_driver():
+        return {**row, "not_run": "there is no NVIDIA driver on this machine"}
+    with TrtEngine(folders[0] / MODEL) as engine:
+        facts = engine.facts
+        parity = trt.compare(graph, engine, images=images.images, model=folders[0] / MODEL)
+        subject = replay.Subject(engine, facts.digest, images)
+        unit = _unit(options.patch, size_px=images.images.shape[2])
+        counts = replay.replay(unit, facts, subject=subject)[0].counts
+        timed = {str(size): _timed(engine, images, size) for size in BATCHES}
+    medians = [timed["1"]["p50_ms"], *(_median_ms(each, images) for each in folders[1:])]
+    return {
+        **row, "runtime": facts.runtime, "device": dict(facts.device),
+        "precision": facts.precision, "integer_kernels": facts.integer_kernels,
+        "float_layers": list(facts.float_layers), "notes": list(facts.notes),
+        "images": parity.images, "logits_compared": parity.logits_compared,
+        "logit_mismatches": parity.logit_mismatches, "max_abs_diff": parity.max_abs_diff,
+        "argmax_mismatches": parity.argmax_mismatches,
+        "first_divergent_layer": parity.first_divergent_layer,
+        "attack": unit.attacked.name, "n": counts.n, "clean_correct": counts.clean_correct,
+        "eligible": counts.eligible, "fooled": counts.fooled, "latency": timed,
+        "p50_ms_by_build": medians, "state": timing.environment(),
+    }  # fmt: skip
+
+
+def _built(graph: IntegerGraph, folder: Path) -> dict[str, object]:
+    started = time.perf_counter()
+    facts = trt.build(graph, folder)
+    return {
+        "digest": facts.digest,
+        "size_bytes": (folder / ENGINE).stat().st_size,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _unit(file: Path | None, *, size_px: int) -> replay.Unit:
+    """The patch of ``file``; without one, a square of noise, which is a control and no attack."""
+    if file is not None:
+        patch, name = bank.load(file), "patch"
+    else:
+        side = max(size_px // 5, 1)
+        noise = streams.generator(0, "gpu").integers(0, 256, (3, side, side), dtype=np.uint8)
+        patch, name = Patch(noise, np.ones((side, side), np.bool_), None), "noise"
+    attacked = replay.Attacked(name, knowledge="none", victim="none", tier="T0", threat="T-A")
+    return replay.Unit(attacked, patch, policy("random", image_px=size_px), seed=0)
+
+
+def _timed(engine: TrtEngine, images: Dataset, size: int) -> dict[str, object]:
+    batch = np.ascontiguousarray(images.images[:size])
+    found = timing.measure(
+        {"trt": engine, "null": timing.null_subject(10)}, batch, plan=timing.FULL
+    )
+    return {**found["trt"].summary(), "null_p50_ms": found["null"].percentile_ms(50)}
+
+
+def _median_ms(folder: Path, images: Dataset) -> float:
+    with TrtEngine(folder / MODEL) as engine:
+        batch = np.ascontiguousarray(images.images[:1])
+        return timing.measure({"trt": engine}, batch, plan=timing.QUICK)["trt"].percentile_ms(50)
+
+
+def holds(row: dict[str, object]) -> bool:
+    """Whether the claim was shown at this width: not when nothing ran."""
+    return row.get("precision") == "integer" and row.get("argmax_mismatches") == 0
+
+
+def cells(row: dict[str, object]) -> list[str]:
+    """A line of the table; what was not measured says so."""
+    built = row["builds"]
+    assert isinstance(built, list)
+    distinct = len({each["digest"] for each in built})
+    megabytes = max(each["size_bytes"] for each in built) / 1e6
+    first = [f"w{row['bits']}a{row['bits']}", f"{len(built)} ({distinct} distinct)",
+             f"{megabytes:.1f}"]  # fmt: skip
+    if "not_run" in row:
+        return [*first, *[NOT_RUN] * (len(COLUMNS) - len(first))]
+    timed, medians = row["latency"], row["p50_ms_by_build"]
+    assert isinstance(timed, dict)
+    assert isinstance(medians, list)
+    floats = row["float_layers"]
+    assert isinstance(floats, list)
+    return [
+        *first, str(row["precision"]), str(row["integer_kernels"]),
+        ", ".join(floats) or "none", str(row["images"]),
+        f"{row['logit_mismatches']} of {row['logits_compared']}", str(row["argmax_mismatches"]),
+        f"{row['clean_correct']}/{row['n']}", f"{row['attack']} {row['fooled']}/{row['eligible']}",
+        *(f"{timed[str(size)]['p50_ms']:.4f}" for size in BATCHES),
+        f"{min(medians):.4f} to {max(medians):.4f}",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""On a GPU: engines load, run integers, answer as the judge does, and the paste kernel is exact.
+
+None of this has a number written down in advance but zero: what a GPU shows is measured by
+`benchmarks/gpu.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qadtr_edge.export import trt
+from qadtr_edge.export.trt_build import Options
+from qadtr_edge.export.trt_engine import TrtEngine
+
+import handmade
+from qadtr_edge.errors import EngineFailed
+from qadtr_edge.integer import judge
+from qadtr_edge.patch.paste import paste
+from qadtr_edge.patch.placement import place, policy
+
+pytestmark = pytest.mark.needs("trt", "cuda")
+
+SMALL = Options(batch=(1, 4, 16))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("name", ["residual", "mobile"])
+def test_integers_ran(name: str, bits: int, tmp_path: Path) -> None:
+    """Narrow ranges are integer Clips: whether they stay INT8 is what this shows."""
+    facts = trt.build(handmade.GRAPHS[name](bits=bits), tmp_path, options=SMALL)
+    assert (facts.precision, facts.float_layers) == ("integer", ())
+    assert facts.integer_kernels > 0
+    assert "gpu" in facts.device
+    assert trt.NEVER_RUN not in facts.notes
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_strict_scales_give_the_judges_bits(bits: int, tmp_path: Path) -> None:
+    graph = handmade.residual(bits=bits, powers_of_two=True, seed=bits)
+    trt.build(graph, tmp_path, options=SMALL)
+    images = handmade.images(40, seed=bits)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        parity = trt.compare(graph, engine, images=images, model=tmp_path / "model.onnx")
+    assert (parity.logit_mismatches, parity.first_divergent_layer) == (0, None)
+
+
+def test_answers_do_not_depend_on_company(tmp_path: Path) -> None:
+    trt.build(handmade.residual(bits=4), tmp_path, options=SMALL)
+    images = handmade.images(37)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        whole = engine(images)
+        one_by_one = np.concatenate([engine(images[i : i + 1]) for i in range(len(images))])
+        assert engine(images[:0]).shape == (0, 10)
+    np.testing.assert_array_equal(one_by_one, whole)
+
+
+def test_a_damaged_plan_is_a_sentence(tmp_path: Path) -> None:
+    trt.build(handmade.plain(), tmp_path, options=SMALL)
+    path = tmp_path / "model.engine"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(EngineFailed, match="refuses to load"):
+        TrtEngine(tmp_path / "model.onnx")
+
+
+def test_the_layers_can_be_traced(tmp_path: Path) -> None:
+    graph = handmade.residual(bits=8, powers_of_two=True)
+    trt.build(graph, tmp_path, options=SMALL)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        parity = trt.compare(
+            graph, engine, images=handmade.images(4), model=tmp_path / "model.onnx", trace=True
+        )
+    assert {layer.layer for layer in parity.layers} == {node.name for node in graph.nodes}
+    assert all(layer.mismatches == 0 for layer in parity.layers)
+
+
+def test_it_is_the_judge_that_is_compared_with(tmp_path: Path) -> None:
+    """A wrong graph is seen: the comparison above can fail."""
+    trt.build(handmade.residual(powers_of_two=True), tmp_path, options=SMALL)
+    other = handmade.residual(powers_of_two=True, seed=1)
+    images = handmade.images(4)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        assert (engine(images) != judge.run(other, images)).any()
+
+
+@pytest.mark.parametrize("how", ["random", "plain"])
+def test_the_paste_kernel_is_the_reference(how: str) -> None:
+    pytest.importorskip("pycuda", reason="the kernels are loaded through PyCUDA: extra cuda")
+    from qadtr_edge.kernels.memory import open_device
+    from qadtr_edge.kernels.memory_pycuda import PyCudaDevice
+    from qadtr_edge.kernels.paste import CudaPaste, arguments
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 3, 48, 40), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (3, 10, 8), dtype=np.uint8)
+    mask = rng.random((10, 8)) < 0.8
+    places = place(
+        policy(how, image_px=40), np.arange(64), seed=1, patch_px=(10, 8), image_px=(48, 40)
+    )
+    given = arguments(pixels, mask, placements=places, image_px=(48, 40))
+    device = open_device()
+    assert isinstance(device, PyCudaDevice)
+    try:
+        stream = device.stream()
+        images_at, codes_at = device.allocate(images.nbytes), device.allocate(images.nbytes)
+        shown = device.pinned(images.shape, np.uint8)
+        stream.copy_in(images_at, images)
+        CudaPaste(device)(images_at, codes_at, given=given, stream=stream)
+        stream.copy_out(shown, codes_at)
+        stream.wait()
+        wanted = paste(images, pixels, mask=mask, placements=places) ^ np.uint8(0x80)
+        np.testing.assert_array_equal(shown, wanted)
+    finally:
+        device.close()
