@@ -74,13 +74,15 @@ def report(
     found = [document.compose(evidence.read(one)) for one in opened]
     compared = [compare.compare(found[0], other) for other in found[1:]]
     sections = [page.sections(one, root=data_root) for one in found]
+    pages = []
     for one, composed, its in zip(opened, found, sections, strict=True):
         write_text(one.report, markdown.page(composed))
         console.say(f"Written: {one.report}")
-        _write_page(one, its, asked=html is not None)
+        pages.append(_write_page(one, its, asked=html is not None))
     whole = _together(found, sections, compared)
     if html is not None:
-        write_text(html, page.render(_headed(*opened), whole))
+        alone = pages[0] if len(pages) == 1 else None
+        write_text(html, alone or page.render(_headed(*opened), whole))
         console.say(f"Written: {html}")
     for folder, write in ((figures, papers.write_figures), (tables, papers.write_tables)):
         if folder is not None:
@@ -112,8 +114,8 @@ def report(
         raise typer.Exit(1)
 
 
-def _write_page(run: Run, sections: Sequence[Section], *, asked: bool) -> None:
-    """Writes report.html into the run folder, or says which package it needs.
+def _write_page(run: Run, sections: Sequence[Section], *, asked: bool) -> str | None:
+    """Writes report.html into the run folder and returns it, or says which package it needs.
 
     A device reports without them; a page that was asked for by name is refused instead.
     """
@@ -125,9 +127,10 @@ def _write_page(run: Run, sections: Sequence[Section], *, asked: bool) -> None:
         if asked:
             raise
         console.say(f"No report.html: {error.fact} {error.remedy}")
-        return
+        return None
     write_text(path := run.report.with_suffix(".html"), text)
     console.say(f"Written: {path}")
+    return text
 
 
 def _headed(*runs: Run) -> str:

@@ -83,8 +83,11 @@ class Evidence:
         return next(found, None)
 
     def stands(self, result: Result) -> bool:
-        """Whether the engine file a result was measured on is still the one in the folder."""
-        engine = self.engine(result.engine, result.bits)
+        """Whether the engine file a result was measured on is still the one in the folder.
+
+        ``ort@NAME`` is the engine ``ort`` on the device of that name.
+        """
+        engine = self.engine(result.engine.partition("@")[0], result.bits)
         return engine is not None and engine.digest == result.engine_digest
 
 

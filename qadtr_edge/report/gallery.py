@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import metrics
-from ..errors import BadInput
+from ..errors import BadInput, MissingDependency
 from ..types import Patch
 from .document import Document
 from .pictures import Sources, patch_png, png, shown
@@ -29,7 +29,10 @@ def gallery(document: Document, sources: Sources) -> Section:
         name = title(line.engine.engine, line.engine.bits)
         if line.strongest is None:
             continue
-        found = _examples(line.strongest, name, document=document, sources=sources)
+        try:
+            found = _examples(line.strongest, name, document=document, sources=sources)
+        except MissingDependency as error:  # a device has no Pillow
+            found = f"{error.fact} {error.remedy}"
         if isinstance(found, str):
             missing.append(f"{name}: {found}")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from qadtr_edge import files, metrics, runs
 from qadtr_edge.cli.report import report
+from qadtr_edge.errors import MissingDependency
 from qadtr_edge.report import document, evidence, markdown, rows, words
 from qadtr_edge.results import Answers, Outcomes, Store
 from qadtr_edge.types import Counts, Result
@@ -263,6 +265,21 @@ def test_the_verb_writes_the_page_and_prints_one_document(
     assert run.report.read_text().startswith(f"# Patch robustness of run {run.name}")
     report([run.folder])
     assert "not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_without_the_extra_there_is_no_page_and_it_is_said(
+    run: runs.Run, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(run, result(digest(run)))
+    monkeypatch.setitem(sys.modules, package, None)
+    report([run.folder])
+    assert "No report.html: " in (said := capsys.readouterr().err)
+    assert f"needs the package {package}" in said
+    assert run.report.is_file()
+    assert not run.report.with_suffix(".html").exists()
+    with pytest.raises(MissingDependency, match="report"):
+        report([run.folder], html=run.folder / "page.html")
 
 
 def test_a_damaged_file_is_named_and_the_rest_is_reported(run: runs.Run) -> None:
