@@ -17,11 +17,10 @@ from ..patch.placement import check_fit, policy
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
 from . import attack_plan, options
+from .attack import ATTACKS, CRAFT_IMAGES, VICTIM
 from .attack_plan import Plan
 
 CONTROLS = "controls"
-ATTACKS = "gap,controls"
-CRAFT_IMAGES = 1000
 
 
 def bundle(
@@ -49,7 +48,7 @@ def bundle(
     ] = None,
     victim: Annotated[
         str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
-    ] = "twin",
+    ] = VICTIM,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
     data: Annotated[

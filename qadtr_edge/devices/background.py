@@ -105,14 +105,15 @@ def _status(out: Path) -> dict[str, Json]:
         state = "running"
     elif state == "started":
         state = "stopped"
-    results, log = out / RESULTS, out / LOG
+    results, log, device = out / RESULTS, out / LOG, _read(out / DEVICE)
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return {
         "state": state,
         "fact": held.get("fact"),
         "remedy": held.get("remedy"),
         "done": results.read_bytes().count(b"\n") if results.is_file() else 0,
-        "units": _read(out / DEVICE).get("units"),
+        "units": device.get("units"),
+        "threads": device.get("threads"),
         "log": [*lines[-LOG_LINES:]],
     }
 

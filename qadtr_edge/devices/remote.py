@@ -188,7 +188,8 @@ def _follow(
     wait = [*look, "--wait", str(limits.wait_s)]
     restarts, shown, moved_s = 0, "", time.monotonic()
     said = _asked(place, look, limits=limits, told=told, stop=stop)
-    if said["state"] not in ("running", "done"):
+    is_done = said["state"] == "done" and said["threads"] == order.threads
+    if said["state"] != "running" and not is_done:
         said = _asked(place, start, limits=limits, told=told, stop=stop)
     while True:
         state = said["state"]

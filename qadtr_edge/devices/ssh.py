@@ -74,9 +74,9 @@ def call(
     return done.stdout
 
 
-def answer(device: Device, words: Sequence[str], *, timeout_s: float, given: bytes = b"") -> dict[
-    str, Json
-]:  # fmt: skip
+def answer(
+    device: Device, words: Sequence[str], *, timeout_s: float, given: bytes = b""
+) -> dict[str, Json]:
     """The JSON object a command prints last; what a login prints before it is passed over."""
     text = call(device, words, timeout_s=timeout_s, given=given).decode(errors="replace")
     lines = text.strip().splitlines()

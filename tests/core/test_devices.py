@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import toy
-from qadtr_edge import replay, runs
+from qadtr_edge import files, replay, runs
 from qadtr_edge.devices import background, listing, merge, remote, ssh
 from qadtr_edge.devices.listing import Device
 from qadtr_edge.devices.remote import Limits, Order
@@ -20,6 +22,7 @@ from qadtr_edge.devices.ssh import ConnectionLost, DeviceFailed
 from qadtr_edge.errors import BadInput, UnknownName
 from qadtr_edge.patch.placement import policy
 from qadtr_edge.replay import Attacked, Unit
+from qadtr_edge.report import evidence
 from qadtr_edge.results import Store
 from qadtr_edge.types import Patch
 
@@ -212,3 +215,13 @@ def test_a_device_writes_only_where_it_may(tmp_path: Path) -> None:
     assert [path for path in run.folder.rglob("*") if path.is_file()] == []
     with pytest.raises(BadInput, match="no whole archive"):
         merge.keep(run, "nano", tar=b"not a tar file")
+
+
+def test_a_row_of_a_device_stands_while_the_engine_it_was_sent_does(tmp_path: Path) -> None:
+    run = runs.new_run(tmp_path / "runs")
+    files.write_bytes(run.engine("ort", 8) / "model.onnx", b"model")
+    there = found_on_a_device(tmp_path / "there")
+    row = replace(there.rows()[0], engine="ort@nano", bits=8)
+    found = evidence.read(run)
+    assert found.stands(replace(row, engine_digest=hashlib.sha256(b"model").hexdigest()))
+    assert not found.stands(row)

@@ -110,6 +110,9 @@ def test_two_devices_at_once_and_their_rows_in_the_run(
                 stop=threading.Event())  # fmt: skip
     assert not [text for text in told if "sending" in text or "units" in text]
     assert time.monotonic() - again < 20
+    bench = homes[0] / "bench.json"
+    code, _ = qadtr("run", "nano", "--bundle", file, "--run", run.folder, "--threads", "2")
+    assert (code, json.loads(bench.read_text())["threads"]) == (0, 2)
     code, said = qadtr("pull", "nano", "--bundle", file, "--run", run.folder)
     assert (code, said["devices"][0]["new"]) == (0, 0)
 
