@@ -47,10 +47,12 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "artefact": {  # a file that ships: (path, *, preprocess, threads) -> engines.ArtefactEngine
         "ort": "qadtr_edge.export.artefact:OrtArtefact",
+        "openvino": "qadtr_edge.export.openvino_artefact:OpenVinoArtefact",
         "litert": "qadtr_edge.export.litert:LiteRtEngine",
     },
     "artefact parity": {  # (path, *, images, preprocess, threads, trace, on_batch) -> types.Parity
         "ort": "qadtr_edge.export.artefact_parity:compare",
+        "openvino": "qadtr_edge.export.openvino_artefact:compare",
         "litert": "qadtr_edge.export.litert:compare",
     },
     "reader": {  # a file made elsewhere: (path, *, preprocess, data) -> the integer graph
@@ -78,6 +80,7 @@ TABLES: dict[str, dict[str, str]] = {
     "search": {  # attacks that ask the engine itself: attacks.queries.Search
         "sweep": "qadtr_edge.attacks.sweep:Sweep",
         "patch_rs": "qadtr_edge.attacks.patch_rs:PatchRs",
+        "label_search": "qadtr_edge.attacks.label_search:LabelSearch",
     },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",

@@ -20,13 +20,14 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
-    "statistics", "verdict", "runs", "results", "engines", "data", "integer.graph",
+    "statistics", "runs", "results", "engines", "data", "integer.graph",
     "integer.graph_file", "integer.judge",
     "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "suite", "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
-    "attacks.patch_moves", "attacks.imagenet_patch", "attacks.certificate", "latency",
+    "attacks.patch_moves", "attacks.label_search", "attacks.imagenet_patch", "attacks.certificate",
+    "latency",
 )  # fmt: skip
 
 HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "ai_edge_litert", "scipy", "PIL",
