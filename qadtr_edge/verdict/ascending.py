@@ -134,13 +134,12 @@ class White:
             for side in sides
         ]
 
-    def unbounded(self) -> dict[str, Json]:
-        """A patch over the whole image but a border, restarted."""
+    def unbounded(self) -> Flags:
+        """Images that a patch over all but a border fools, restarted."""
         rows, columns = (side - 2 * BORDER_PX for side in self.data.images.shape[2:])
         how = replace(self._sized(rows, columns), corner=(BORDER_PX, BORDER_PX))
         none = np.zeros(len(self.data), np.bool_)
-        won = self.restarted(how, none, starts=range(self.restarts), answers=self._answers)
-        return {"border_px": BORDER_PX, **step(self.data, won)}
+        return self.restarted(how, none, starts=range(self.restarts), answers=self._answers)
 
     def zero_gradients(self, plain: Victim | None) -> dict[str, Json]:
         """Images whose patch has no gradient at its random start, by loss and victim."""
@@ -174,13 +173,14 @@ class White:
             "softmax": bool((share & (clean.min(axis=1) >= 0.0)).all()),
         }
 
-    def indicators(self, ledger: Ledger, unbounded: Json) -> dict[str, Json]:
+    def indicators(self, ledger: Ledger, *, fallen: Flags, unbounded: Flags) -> dict[str, Json]:
         """The six indicators of attack failure (Pintor et al.), as counts of images.
 
         Transfer failure is this project's: fooled on the simulation and not on the engine. A loss
-        is still moving where the last ten steps made over 5 % of its rise and the image stands.
+        is still moving where the last ten steps made over 5 % of its rise, on an image that no
+        start fools. ``fallen``, ``unbounded (N,)``: images fooled by some start, and by a patch
+        over the whole image.
         """
-        assert isinstance(unbounded, dict), "the probe of the unbounded patch comes first"
         run = self.base
         won = self.won(run)
         best = np.maximum.accumulate(run.leads, axis=0)
@@ -188,15 +188,14 @@ class White:
         moving = best[-1] - best[max(0, len(best) - 1 - LAST)] > MOVED * rise
         images = shown(self.data, run.patches)
         again = self._answers(images) != self._answers(images)
-        missing = int(str(unbounded["eligible"])) - int(str(unbounded["fooled"]))
         return {
             "images": len(self.data),
             "unavailable_gradients": int(self._zero(self.victim, "margin").sum()),
             "unstable_predictions": int(again.any(axis=1).sum()),
             "silent_success": int(((run.leads > 0).any(axis=0) & ~won).sum()),
-            "incomplete_optimisation": int((moving & ~won).sum()),
+            "incomplete_optimisation": int((moving & ~won & ~fallen).sum()),
             "transfer_failure": int((won & ~fooled(ledger, self.data, found=run.patches)).sum()),
-            "unconstrained_failure": missing,
+            "unconstrained_failure": int((~unbounded).sum()),
         }
 
     def doubled(self, ledger: Ledger) -> dict[str, Doubled]:

@@ -51,14 +51,14 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget(50, 20, 2, 500, 200, 50, 25),
+    "quick": Budget(50, 40, 2, 500, 200, 50, 25),
     "default": Budget(200, 100, 10, 1000, 10_000, 100, 100),
     "full": Budget(None, 100, 30, 10_000, 10_000, 100, 100),
 }
 """By the name of the suite they belong to."""
 
 NAMES = (
-    "randomness", "random", "zero_gradients", "steps", "sizes", "unbounded", "loss", "doubled",
+    "randomness", "random", "zero_gradients", "steps", "sizes", "unbounded", "doubled", "loss",
     "eot", "planted",
 )  # fmt: skip
 """What ``told`` is called with, in this order, each when it is done."""
@@ -109,17 +109,20 @@ def run(
     told("steps")
     found["sizes"] = white.by_size()
     told("sizes")
-    found["unbounded"] = white.unbounded()
+    unbounded = white.unbounded()
+    found["unbounded"] = asking.step(subset, unbounded)
     told("unbounded")
-    found["loss"] = white.loss(clean)
-    found["indicators"] = white.indicators(ledger, found["unbounded"])
-    told("loss")
+    twofold = white.doubled(ledger)
     asked = asking.doubled(
         model, subset, clean=clean, patch_px=patch_px, seed=seed, queries=budget.queries,
         batch=batch,
     )  # fmt: skip
-    found["doubled"] = asking.twice({**white.doubled(ledger), **asked})
+    found["doubled"] = asking.twice({**twofold, **asked})
     told("doubled")
+    fallen, _ = twofold["restarts"]
+    found["loss"] = white.loss(clean)
+    found["indicators"] = white.indicators(ledger, fallen=fallen, unbounded=unbounded)
+    told("loss")
     if drawn is not None:
         found["eot"] = white.by_samples(drawn, ledger)
     told("eot")

@@ -159,7 +159,9 @@ def test_a_random_path_is_found() -> None:
 
 def counted(victim: object, *, engine: object = None) -> dict[str, Json]:
     probe = white(victim, data=right())
-    return probe.indicators(Ledger(engine or Quadrants()), probe.unbounded())  # type: ignore[arg-type]
+    none = np.zeros(len(right()), bool)
+    ledger = Ledger(engine or Quadrants())  # type: ignore[arg-type]
+    return probe.indicators(ledger, fallen=none, unbounded=probe.unbounded())
 
 
 def test_each_indicator_counts_its_failure() -> None:
@@ -183,13 +185,16 @@ def test_each_indicator_counts_its_failure() -> None:
 
 
 def test_a_loss_that_is_cut_short_is_still_moving() -> None:
+    none = np.zeros(len(right()), bool)
     short, long = white(steps=2, data=right()), white(steps=60, data=right())
     few, many = (
-        probe.indicators(Ledger(Quadrants()), {"eligible": 1, "fooled": 1})
+        probe.indicators(Ledger(Quadrants()), fallen=none, unbounded=~none)
         for probe in (short, long)
     )
     assert few["incomplete_optimisation"] > 0
     assert many["incomplete_optimisation"] == 0
+    fallen = short.indicators(Ledger(Quadrants()), fallen=~none, unbounded=~none)
+    assert fallen["incomplete_optimisation"] == 0, "another start fools them"
 
 
 def test_a_loss_that_looks_elsewhere_disagrees_with_the_labels() -> None:
