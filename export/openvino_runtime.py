@@ -53,18 +53,22 @@ def compiled(
 ) -> openvino.CompiledModel:
     """``model`` of the file at ``path``, ready to run under the options ``chosen``.
 
+    Names in capitals are OpenVINO's; others are ours, of which the ``batch`` is set here.
     Raises ``EngineFailed`` for a model that OpenVINO refuses.
     """
     batch = chosen[BATCH]
-    own = {name: value for name, value in chosen.items() if name != BATCH}
+    own = {name: value for name, value in chosen.items() if name.isupper()}
     with _explained(path, EngineFailed):
         if batch is not None:
             model.reshape({0: [batch, *list(model.inputs[0].get_partial_shape())[1:]]})
         return core().compile_model(model, DEVICE, own)
 
 
-def parsed(content: bytes, path: Path) -> openvino.Model:
-    """The model in the bytes of ``path``. Raises ``BadInput`` for bytes that are no model."""
+def parsed(content: bytes | Path, path: Path) -> openvino.Model:
+    """The model in the bytes of ``path``, or in the file, which may keep its data beside it.
+
+    Raises ``BadInput`` for what is no model.
+    """
     with _explained(path, BadInput):
         return core().read_model(content)
 

@@ -8,10 +8,17 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from qadtr_edge.export import facts, openvino, openvino_observe, openvino_runtime
+from qadtr_edge.export import (
+    facts,
+    openvino,
+    openvino_artefact,
+    openvino_observe,
+    openvino_runtime,
+)
 
 import handmade
 import qadtr_edge
+from qadtr_edge.engines import open_artefact
 from qadtr_edge.errors import BadInput, EngineFailed
 
 pytestmark = pytest.mark.needs("openvino")
@@ -188,3 +195,67 @@ def test_kernels_between_images_and_logits_only(tmp_path: Path) -> None:
     assert len(products) == 6
     assert all(k.runs_in == "integer" and k.reads[0] == "uint8" for k in products)
     assert products[0].layers == ("stem",)
+
+
+# -- files that ship -------------------------------------------------------------------------------
+
+
+def fixed_batch(path: Path, count: int) -> None:
+    """Makes the file take ``count`` images at a time."""
+    import onnx
+
+    model = onnx.load(path)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = count
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+def test_a_file_that_ships_answers_as_the_engine_made_of_it(
+    batch: int | None, tmp_path: Path
+) -> None:
+    openvino.build(handmade.mobile(bits=4, seed=4), tmp_path)
+    path, images = tmp_path / openvino.MODEL, handmade.images(10)
+    with openvino.OpenVinoEngine(path) as engine:
+        expected = engine(images)
+    if batch:
+        fixed_batch(path, batch)
+    with open_artefact(path, "openvino") as shipped:
+        assert (shipped.image, shipped.classes) == ((3, 8, 8), 10)
+        np.testing.assert_array_equal(shipped(images), expected)
+        np.testing.assert_array_equal(shipped(images[:1]), expected[:1])
+        assert shipped(images[:0]).shape == (0, 10)
+        assert (shipped.facts.precision, shipped.facts.bits) == ("integer", 4)
+        assert shipped.facts.options["batch"] == batch
+        shipped.close()
+        with pytest.raises(EngineFailed, match="is closed"):
+            shipped(images)
+
+
+def test_a_file_that_ships_is_compared_with_what_was_read_of_it(tmp_path: Path) -> None:
+    openvino.build(handmade.mobile(bits=4, seed=4), tmp_path)
+    images = handmade.images(20)
+    found = openvino_artefact.compare(tmp_path / openvino.MODEL, images=images)
+    assert (found.images, found.logits_compared, found.argmax_mismatches) == (20, 200, 0)
+    assert found.max_abs_diff <= 1e-5
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "absent"])
+def test_a_damaged_file_that_ships_is_a_sentence(damage: str, tmp_path: Path) -> None:
+    openvino.build(handmade.residual(), tmp_path)
+    path = tmp_path / openvino.MODEL
+    content = {"cut": path.read_bytes()[:5000], "noise": bytes(range(256)) * 20, "empty": b""}
+    path.unlink()
+    if damage in content:
+        path.write_bytes(content[damage])
+    with pytest.raises((BadInput, EngineFailed), match=r"model\.onnx"):
+        open_artefact(path, "openvino")
+
+
+@pytest.mark.needs("real_data")
+def test_layers_of_a_published_file_that_run_in_float_are_named(data_root: Path) -> None:
+    """Its activations are asymmetric: OpenVINO takes its first layer out of the integers."""
+    path = data_root / "mlperf_tiny/converted_onnx/pretrainedResnet_quant.onnx"
+    with open_artefact(path, "openvino") as engine:
+        assert engine.facts.precision == "mixed"
+        assert any("conv2d/Conv2D" in name for name in engine.facts.float_layers)
