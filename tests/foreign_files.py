@@ -71,16 +71,16 @@ class Network:
     def coded(self, x: str, before: int, after: int, name: str) -> str:
         """A 3x3 convolution whose float weights pass a Q and a DQ per channel."""
         weight = self.rng.normal(0, np.sqrt(2 / (9 * before)), (after, before, 3, 3))
-        w = self._coded(weight, name)
+        w = self.weights(weight, name)
         return self.node("Conv", [x, w], name, kernel_shape=[3, 3], pads=[1] * 4)
 
     def classifier(self, x: str, features: int, name: str) -> str:
         """A fitted matrix product with coded weights and a float bias."""
         weight, bias = _fitted(self.model(x, classes=features))
-        inputs = [x, self._coded(weight, name), self.constant(f"{name}.bias", bias)]
+        inputs = [x, self.weights(weight, name), self.constant(f"{name}.bias", bias)]
         return self.node("Gemm", inputs, name, transB=1)
 
-    def _coded(self, weight: NDArray[np.floating], name: str) -> str:
+    def weights(self, weight: NDArray[np.floating], name: str) -> str:
         largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         grid = [
             self.constant(f"{name}.scale", (largest / 127).astype(np.float32)),
