@@ -1,0 +1,157 @@
+"""Single sections: curves over sizes and seeds, transfer, the Pareto front, layers, analyses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reported
+from qadtr_edge import files, metrics, runs
+from qadtr_edge.analysis.finding import Table
+from qadtr_edge.report import document, evidence, page
+from qadtr_edge.report.places import read
+from qadtr_edge.report.section import Section
+from qadtr_edge.results import Store
+from qadtr_edge.types import Result
+
+
+def sections(run: runs.Run) -> dict[str, Section]:
+    found = document.compose(evidence.read(run))
+    return {one.name: one for one in page.sections(found, root=None)}
+
+
+def rows_of(section: Section, title: str) -> list[tuple[str, ...]]:
+    table: Table = next(one for one in section.tables if one.title == title)
+    return list(table.rows)
+
+
+def again(run: runs.Run, attack: str, **changes: object) -> Result:
+    """Appends a row of an attack anew, with outcomes of its own and some columns changed."""
+    store = Store(run.results, run.labels)
+    old = next(row for row in store.rows() if row.attack == attack)
+    kept = store.outcomes(old.key)
+    made = reported.outcomes_of(
+        kept.ids, kept.truth, np.random.default_rng([7, len(store.rows())]),
+        clean=np.random.default_rng([0, 8]),
+    )  # fmt: skip
+    row = reported.row_of(attack, "ort", bits=8, outcomes=made)
+    same = {name: getattr(old, name) for name in ("engine_digest", "patch_digest", "data_digest")}
+    new = replace(row, **{"key": f"{attack}{len(store.rows())}", **same, **changes})  # type: ignore[arg-type]
+    store.append(new, made)
+    return new
+
+
+def test_success_over_patch_area(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    larger = again(run, "gap", patch_rows_px=8, patch_columns_px=9, patch_size_px=9)
+    small = Store(run.results, run.labels).rows()[0]
+    found = sections(run)["curves"]
+    rows = rows_of(found, "Attack success over patch area, px²")
+    expected = [
+        (str(area), f"{100 * metrics.rate(row.counts.fooled, row.counts.eligible):.1f} %")
+        for area, row in ((36, small), (72, larger))
+    ]
+    assert [row[1:] for row in rows] == expected
+    assert [one.name for one in found.figures] == ["curve-size"]
+    assert "Only one seed was tried" in " ".join(found.missing)
+
+
+def test_success_over_seeds_is_a_union_image_by_image(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    again(run, "gap", patch_seed=1)
+    again(run, "gap", patch_seed=2)
+    found = sections(run)["curves"]
+    rates = [row[2] for row in rows_of(found, "Attack success over patches of other seeds, "
+                                              "per-image union")]  # fmt: skip
+    fooled, able = reported.union_by_hand(run, "ort", bits=8)
+    assert len(rates) == 3
+    assert rates[-1] == f"{100 * fooled / able:.1f} %"
+    assert rates == sorted(rates, key=lambda text: float(text[:-2]))
+    pytest.importorskip("matplotlib")
+    assert "restarts" in page.inline(found.figures[0])
+
+
+def test_transfer_tells_what_was_crafted_on_what(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    other = again(run, "gap", victim="fp32", knowledge="surrogate")
+    found = sections(run)["transfer"]
+    cells = {row[2:4]: row[5] for row in rows_of(found, "Transfer")}
+    counts = other.counts
+    assert cells["fp32", "ort 8-bit"] == f"{counts.fooled} / {counts.eligible}"
+    assert cells["fp32", "simulation 8-bit"] == f"{counts.sim_fooled} / {counts.sim_eligible}"
+    assert {victim for victim, _ in cells} == {"fp32", "twin-w8a8"}
+
+
+def test_the_front_holds_what_no_other_engine_beats(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", attacks=("gap", "patch_rs"))
+    asr = {bits: np.divide(*reported.union_by_hand(run, "ort", bits=bits)) for bits in (8, 4)}
+    hard, easy = sorted((8, 4), key=lambda bits: asr[bits])
+    assert asr[hard] < asr[easy]
+    for fast, front in ((hard, f"than: ort {hard}-bit."), (easy, "than: ort 8-bit, ort 4-bit.")):
+        run.bench.unlink(missing_ok=True)
+        for bits in (8, 4):
+            reported.timed(run, "ort", bits=bits, p50_ms=0.1 if bits == fast else 0.2)
+        assert front in " ".join(sections(run)["pareto"].said)
+
+
+def test_layers_stand_side_by_side(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", attacks=("gap",))
+    digest = {bits: files.digest(run.engine("ort", bits) / "model.onnx") for bits in (8, 4)}
+    for bits, layers in ((8, ["conv1"]), (4, ["conv1", "pool"])):
+        listed = [{"name": name, "observed": "integer"} for name in layers]
+        files.write_json(
+            run.engine("ort", bits) / "facts.json",
+            {"digest": digest[bits], "precision": "integer", "layers": listed},
+        )
+    traced = [{"layer": "conv1", "elements": 100, "mismatches": 3, "max_abs_diff": 1.0}]
+    files.write_json(
+        run.engine("ort", 8) / "verify.json",
+        {"engine_digest": digest[8], "precision": "integer", "logits_compared": 10,
+         "logit_mismatches": 1, "first_divergent_layer": "conv1", "layers": traced},
+    )  # fmt: skip
+    found = sections(run)["truth"]
+    assert rows_of(found, "ort, layer by layer") == [
+        ("conv1", "not observed", "integer; 3 of 100 differ", "integer"),
+        ("pool", "not observed", "no such layer", "integer"),
+    ]
+    gate = {row[0]: row for row in rows_of(found, "Gate and parity")}
+    assert gate["ort 8-bit"][6] == "1 of 10 logits differ"
+    assert gate["ort 8-bit"][9] == "conv1"
+
+
+def test_analyses_are_shown_as_pictures_that_run_nothing(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    numbers = {"notes": ["Take care."], "layers": [{"layer": "conv1", "added": 0.25, "all": [1]}]}
+    files.write_json(run.analysis / "shift.json", numbers)
+    files.write_bytes(run.analysis / "shift.svg", b"<svg><script>bad()</script></svg>")
+    files.write_json(run.analysis / "spatial.json", {"notes": []})
+    files.write_bytes(run.analysis / "spatial.svg", b"")
+    files.write_bytes(run.analysis / "visibility.json", b"{torn")
+    found = sections(run)["analyses"]
+    assert found.said == ("shift: Take care.",)
+    assert rows_of(found, "shift: layers") == [("conv1", "0.25")]
+    assert [one.caption for one in found.exhibits] == ["Analysis: shift"]
+    said = " ".join(found.missing)
+    assert "spatial: its figure is missing or damaged" in said
+    assert "visibility.json is not valid JSON" in said
+    assert "gradients: not run" in said
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    assert "<script" not in page.render("t", [found])
+
+
+@pytest.mark.parametrize("tally", [None, {}, {"fooled_at": [[1, 2]]}])
+def test_a_sweep_without_a_whole_tally_has_no_map(tally: object) -> None:
+    origin = {"rows": [0, 4], "columns": [0, 4], "tally": tally}
+    assert read(origin, eligible=10) is None  # type: ignore[arg-type]
+
+
+def test_a_map_is_fooled_over_eligible() -> None:
+    origin = {"rows": [0, 4], "columns": [1], "tally": {"fooled_at": [[1], [4]]}}
+    found = read(origin, eligible=10)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.shares.tolist() == [[0.1], [0.4]]
+    assert found.place(1) == "40.0 % at row 4, column 1"
