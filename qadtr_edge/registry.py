@@ -81,6 +81,7 @@ TABLES: dict[str, dict[str, str]] = {
         "sweep": "qadtr_edge.attacks.sweep:Sweep",
         "patch_rs": "qadtr_edge.attacks.patch_rs:PatchRs",
         "label_search": "qadtr_edge.attacks.label_search:LabelSearch",
+        "mpa": "qadtr_edge.attacks.mpa:Mpa",
     },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",
