@@ -16,11 +16,9 @@ from ..patch import bank
 from ..patch.placement import check_fit, policy
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
-from . import attack_plan, options
+from . import attack_names, attack_plan, options
 from .attack import ATTACKS, CRAFT_IMAGES, VICTIM
 from .attack_plan import Plan
-
-CONTROLS = "controls"
 
 
 def bundle(
@@ -64,7 +62,7 @@ def bundle(
     """Pack engines, images and patches into one file that runs on a device."""
     if out.suffix != ".pyz":
         raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
-    names = tuple(name for name in options.named("attack", attack) if name != CONTROLS)
+    names = _named(attack)
     attack_plan.victim(victim)
     sizes = options.counts("--batch", batch)
     opened = open_run(run, runs)
@@ -110,6 +108,17 @@ def bundle(
         "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
     })  # fmt: skip
     _tell(out, jobs, as_json=json)
+
+
+def _named(attack: str) -> tuple[str, ...]:
+    """The attacks named. Raises ``BadInput`` for those that make no patch for all images."""
+    named = attack_names.named(attack)
+    if others := (*named.per_image, *named.searches):
+        raise BadInput(
+            f"A bundle carries patches made for all images, and {others[0]} makes none.",
+            f"Leave {', '.join(others)} out: qadtr-edge attack runs it here.",
+        )
+    return named.universal
 
 
 def _job(plan: Plan, engine: str, *, bits: int, asked: str | None) -> Job:

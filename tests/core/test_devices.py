@@ -15,6 +15,7 @@ import pytest
 
 import toy
 from qadtr_edge import files, replay, runs
+from qadtr_edge.cli.bundle import bundle
 from qadtr_edge.devices import background, listing, merge, remote, ssh
 from qadtr_edge.devices.listing import Device
 from qadtr_edge.devices.remote import Limits, Order
@@ -225,3 +226,19 @@ def test_a_row_of_a_device_stands_while_the_engine_it_was_sent_does(tmp_path: Pa
     found = evidence.read(run)
     assert found.stands(replace(row, engine_digest=hashlib.sha256(b"model").hexdigest()))
     assert not found.stands(row)
+
+
+@pytest.mark.parametrize(
+    ("words", "fact"),
+    [
+        ({"attack": "gap,loap", "out": Path("b.pyz")}, "loap makes none"),
+        ({"attack": "patch_rs", "out": Path("b.pyz")}, "patch_rs makes none"),
+        ({"attack": "gap", "out": Path("b.zip")}, r"does not end in \.pyz"),
+    ],
+)
+def test_what_a_bundle_cannot_carry_is_refused_before_the_work(
+    tmp_path: Path, words: dict[str, object], fact: str
+) -> None:
+    with pytest.raises(BadInput, match=fact):
+        bundle(runs=tmp_path, **words)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
