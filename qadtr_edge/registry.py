@@ -71,6 +71,7 @@ TABLES: dict[str, dict[str, str]] = {
     "attack": {
         "gap": "qadtr_edge.attacks.gap:Gap",
         "lavan": "qadtr_edge.attacks.lavan:Lavan",
+        "dpr": "qadtr_edge.attacks.dpr:Dpr",
         "controls": "qadtr_edge.attacks.controls:controls",
     },
     "per-image attack": {  # white-box, on the images that are scored: attacks.per_image.PerImage

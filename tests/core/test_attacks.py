@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from qadtr_edge import registry  # noqa: E402
 from qadtr_edge.attacks import controls, eot  # noqa: E402
+from qadtr_edge.attacks.dpr import Dpr  # noqa: E402
 from qadtr_edge.attacks.gap import Gap  # noqa: E402
 from qadtr_edge.attacks.lavan import Lavan  # noqa: E402
 from qadtr_edge.attacks.universal import Jury, split  # noqa: E402
@@ -27,7 +28,7 @@ from toy import pictures  # noqa: E402
 
 CRAFT = pictures(400, split="craft")
 TEST = pictures(300, split="test")
-MAKERS = (Gap, Lavan)
+MAKERS = (Gap, Lavan, Dpr)
 
 
 class Pixels(nn.Module):
