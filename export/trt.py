@@ -158,7 +158,7 @@ def showing(model: Path, graph: IntegerGraph) -> onnx.ModelProto:
     computed = {name for node in loaded.graph.node for name in node.output}
     for tensor in graph.tensors.values():
         if tensor.name in computed:
-            shape = ["N", *tensor.shape]
+            shape: list[str | int | None] = ["N", *tensor.shape]
             loaded.graph.output.append(
                 onnx.helper.make_tensor_value_info(tensor.name, onnx.TensorProto.INT8, shape)
             )
