@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import metrics
 from ..attacks import planted
+from ..attacks.label_search import LabelSearch
 from ..attacks.patch_rs import PatchRs
 from ..attacks.pgd import Pgd
 from ..attacks.queries import Ledger, Logits, Model, Search
@@ -29,9 +30,9 @@ def broken(
 ) -> list[Json]:  # fmt: skip
     """For each planted masking: images that the searches fool through it, and without it.
 
-    A search by scores is left out where there are none, and ``patches``, made on an unmasked
-    network, are swept by labels. ``white_box``: images that a plain PGD-patch fools through the
-    masking. All counted among the images that the masked network gets right.
+    The searches go by scores, where there are any, and by labels: ``patches``, made on an unmasked
+    network, at every place, and a search of its own. ``white_box``: images that a plain PGD-patch
+    fools through the masking. All counted among the images that the masked network gets right.
     """
     found: list[Json] = []
     searched = partial(
@@ -64,8 +65,11 @@ def _fooled(
 ) -> NDArray[np.bool_]:  # fmt: skip
     """The per-image union of the searches on one engine; each gets what the others left."""
     stride = max(1, min(data.images.shape[2:]) // SWEPT)
-    searches: list[Search] = [PatchRs(patch_px=patch_px, queries=queries)]
-    searches += [Sweep(patch, stride=stride, stop_when_fooled=True) for patch in patches]
+    searches: list[Search] = [
+        PatchRs(patch_px=patch_px, queries=queries),
+        *(Sweep(patch, stride=stride, stop_when_fooled=True) for patch in patches),
+        LabelSearch(patch_px=patch_px, queries=queries),
+    ]
     ledger = Ledger(model, batch=batch)
     won: NDArray[np.bool_] = metrics.predicted(clean) != data.labels
     for search in searches:

@@ -8,7 +8,7 @@ the images fooled. Torch is imported where gradients are needed.
 - ``random``: random patches and places on the engine; ``randomness``: labels that change by
   repeating, permuting and showing one by one;
 - ``zero_gradients``, ``loss``, ``indicators``: what the gradients and the loss did on each image;
-- ``doubled``: steps, restarts and queries continued to twice as many, on the engine;
+- ``doubled``: steps, restarts, queries continued to twice as many, on the engine, and their union;
 - ``eot``: samples averaged, where something random was given; ``planted``: planted masking.
 """
 

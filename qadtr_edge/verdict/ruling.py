@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .. import statistics
+from .. import metrics, statistics
 from ..results import Store
 from ..types import EngineFacts, Json, Result
 from . import from_model, from_probes, from_rows, unions
@@ -92,13 +92,14 @@ def _against(case: Case, before: Case) -> tuple[Name, str]:
     The family are the threat models both were attacked under; they are never averaged. Worse under
     one of them is worse.
     """
-    from ..metrics import mcnemar
-
     found = unions.against(case, before)
     if not found:
         return "measured", "no attack in common with the baseline on images both get right"
     adjusted = statistics.holm(
-        {threat: mcnemar(lead.first_only, lead.second_only) for threat, lead in found.items()}
+        {
+            threat: metrics.mcnemar(lead.first_only, lead.second_only)
+            for threat, lead in found.items()
+        }
     )
     shown = {threat: found[threat].value for threat in found if adjusted[threat] < SIGNIFICANT}
     listed = ", ".join(
