@@ -53,7 +53,7 @@ PORTABLE = Dialect(
     "portable Q/DQ", form="qdq", container_low=0, container_high=255, bias="int32",
     narrow="clip", opset=21,
 )  # fmt: skip
-OPENVINO = Dialect(  # u8: s8 runs on the same integer kernels, but 10 % slower, as measured
+OPENVINO = Dialect(  # u8: s8 runs on integer kernels too, and slower where it was tried
     "OpenVINO", form="qdq", container_low=0, container_high=255, bias="int32",
     narrow="clip", opset=21,
 )  # fmt: skip

@@ -32,7 +32,7 @@ def options(*, threads: int, hint: Hint = "latency", batch: int | None = None) -
     - One stream answers a call with all threads; for throughput each thread is a stream.
     - Precision f32: on CPUs that have bfloat16, what is left in float would silently run in it.
     - No pinning: processes that share a machine would be pinned to the same cores.
-    - ``batch``: ``None`` leaves the batch dynamic, which costs 5 to 20 % on small models.
+    - ``batch``: ``None`` leaves it open, which costs small models time at small batches.
     """
     if threads < 1 or (batch is not None and batch < 1):
         raise BadInput(
