@@ -31,23 +31,27 @@ def images(count: int, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int6
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), labels
 
 
-def write(folder: Path, bits: int, *, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
+def write(
+    folder: Path, bits: int, *, shown: NDArray[np.uint8], channels: int = 16, steps: int = STEPS
+) -> NDArray[np.float32]:
     """Writes ``qcdq-<bits>.onnx`` and its sidecar; the simulation's logits of ``shown``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _written(folder, bits, shown)
+        return _written(folder, bits, shown=shown, channels=channels, steps=steps)
 
 
-def _written(folder: Path, bits: int, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _written(
+    folder: Path, bits: int, *, shown: NDArray[np.uint8], channels: int, steps: int
+) -> NDArray[np.float32]:
     import torch
     from brevitas.export import export_onnx_qcdq
     from torch import nn
 
     torch.manual_seed(bits)
-    network = _network(bits)
+    network = _network(bits, channels)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
-    pixels, labels = images(BATCH * STEPS, seed=1)
-    for step in range(STEPS):
+    pixels, labels = images(BATCH * steps, seed=1)
+    for step in range(steps):
         part = slice(step * BATCH, (step + 1) * BATCH)
         answer = network.train()(_normalised(pixels[part]))
         loss = nn.functional.cross_entropy(answer, torch.from_numpy(labels[part]))
@@ -74,7 +78,7 @@ def _normalised(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return (torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25
 
 
-def _network(bits: int) -> torch.nn.Module:
+def _network(bits: int, channels: int) -> torch.nn.Module:
     """Three convolutions with batch norm, a residual sum, max and global average pooling."""
     from brevitas import nn as quantized
     from brevitas.quant import (
@@ -103,15 +107,16 @@ def _network(bits: int) -> torch.nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.image = signed()
-            self.stem = nn.Sequential(conv(3, 16, width=8), nn.BatchNorm2d(16), relu())
-            self.branch = nn.Sequential(conv(16, 16), nn.BatchNorm2d(16), signed())
+            narrow, wide = channels, 2 * channels
+            self.stem = nn.Sequential(conv(3, narrow, width=8), nn.BatchNorm2d(narrow), relu())
+            self.branch = nn.Sequential(conv(narrow, narrow), nn.BatchNorm2d(narrow), signed())
             self.joined, self.pool = relu(), nn.MaxPool2d(2)
-            self.deep = nn.Sequential(conv(16, 32, stride=2), nn.BatchNorm2d(32), relu())
+            self.deep = nn.Sequential(conv(narrow, wide, stride=2), nn.BatchNorm2d(wide), relu())
             self.mean = nn.Sequential(
                 nn.AdaptiveAvgPool2d(1), nn.Flatten(), signed(tells_scale=True)
             )
             self.scores = quantized.QuantLinear(
-                32, CLASSES, bias=True, weight_bit_width=8, bias_quant=Int32Bias,
+                wide, CLASSES, bias=True, weight_bit_width=8, bias_quant=Int32Bias,
                 weight_quant=Int8WeightPerChannelFloat, return_quant_tensor=False,
             )  # fmt: skip
 
