@@ -3,6 +3,7 @@ than 10 s of one core and less than 1 GB of memory, and its page is smaller than
 
 The folder is made up: labels drawn at random, counts that follow from them, patches, latencies. The
 whole command is timed in a process of its own, imports, figures and gallery included.
+It runs on one thread: on a quiet machine its wall time, told beside, is its time of one core.
 
     python benchmarks/report_speed.py
 
