@@ -75,6 +75,7 @@ TABLES: dict[str, dict[str, str]] = {
         "controls": "qadtr_edge.attacks.controls:controls",
     },
     "per-image attack": {  # white-box, on the images that are scored: attacks.per_image.PerImage
+        "adaptive": "qadtr_edge.attacks.adaptive:Adaptive",
         "loap": "qadtr_edge.attacks.loap:Loap",
         "pgd": "qadtr_edge.attacks.pgd:Pgd",
     },
