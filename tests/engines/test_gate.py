@@ -87,3 +87,20 @@ def test_the_profile_tells_what_ran(tmp_path: Path) -> None:
     assert operators[-1] == "QGemm"
     assert ran[-1].writes == ("float",)
     assert all(kernel.writes == ("uint8",) for kernel in ran[:-1])
+
+
+def test_what_a_runtime_says_of_its_kernels_is_believed_before_their_names() -> None:
+    told = [
+        Kernel("reorder_1", "Convolution", U8, U8, runs_in="integer", layers=("conv1", "add")),
+        Kernel("x", "FakeQuantize", U8, U8, runs_in="float", layers=("join", "relu")),
+        Kernel("y", "Eltwise", U8, F32, runs_in="nothing"),
+        Kernel("z", "FullyConnected", U8, F32, runs_in="integer", layers=("classifier",)),
+    ]
+    verdict = weigh(told, layers=["conv1", "add", "join", "relu", "classifier"])
+    assert (verdict.precision, verdict.integer_kernels) == ("mixed", 2)
+    assert verdict.float_layers == ("join", "relu")
+
+
+@pytest.mark.parametrize("operator", ["Convert", "Reorder", "QUANTIZE"])
+def test_a_conversion_is_no_matrix_product(operator: str) -> None:
+    assert not Kernel("x", operator, U8, U8).is_matrix_product
