@@ -48,7 +48,8 @@ ALL = ("twin", "simulation", "other", "widths")
 
 SUITES: dict[str, tuple[Line, ...]] = {
     "quick": (
-        Line("T1", "gap", ("twin", "other", "widths"), places=5),
+        Line("T1", "gap", ("twin", "other"), places=5),
+        Line("T1", "gap", ("widths",), places=5, options={"steps": 60}),
         Line("T1", "gap", OWN, places=5, targets=1),
         Line("T1", "lavan", OWN, places=5),
         Line("T1", "dpr", OWN, places=5),

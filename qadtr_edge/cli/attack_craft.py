@@ -21,7 +21,7 @@ def each(plan: Plan, name: str, *, bits: int) -> replay.Unit:
     from .. import craft
 
     torch.set_num_threads(plan.threads)
-    given = {**plan.options, "placement": plan.placement, "steps": plan.steps}
+    given = {"placement": plan.placement, "steps": plan.steps, **plan.options}
     made = attack_names.built(
         PER_IMAGE, name, options={"patch_px": plan.patch_px, "target": plan.target, **given}
     )

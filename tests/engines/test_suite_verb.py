@@ -1,0 +1,58 @@
+"""``attack --suite`` on onnxruntime with the packaged model, end to end, at a budget for tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from qadtr_edge.cli import app
+from qadtr_edge.suite import CONTROL_PLACES, SUITES, Line
+from qadtr_edge.verdict import probes
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ort", "torch")]
+
+SMALL = {"steps": 2, "judged_every": 2}
+LINES = (
+    Line("T1", "gap", ("twin", "other", "widths"), places=2, options=SMALL),
+    Line("T2", "sweep", best=1, grid=3),
+    Line("T3", "pgd", ("twin",), options={"steps": 2, "restarts": 1}),
+    Line("T4", "patch_rs", options={"queries": 20}),
+)
+
+
+def qadtr(folder: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--runs", str(folder)], catch_exceptions=False)
+
+
+def test_a_suite_on_the_packaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUITES, "quick", LINES)
+    monkeypatch.setitem(CONTROL_PLACES, "quick", 2)
+    monkeypatch.setitem(probes.BUDGETS, "quick", probes.Budget(6, 2, 1, 10, 5, 4, 2))
+    words = ("attack", "--bits", "8", "--images", "24", "--suite", "quick", "--json")
+    assert qadtr(tmp_path, "export", "--engine", "ort", "--bits", "8").exit_code == 0
+    first = qadtr(tmp_path, *words)
+    answer = json.loads(first.stdout)
+    made_on = {row["victim"] for row in answer["results"] if row["tier"] == "T1"}
+    assert made_on == {"twin-w8a8", "fp32", "simulation-fp32+w8a8+w4a4+w2a2"}
+    (width,) = answer["by_width"]
+    assert {tier for tier, union in width["by_tier"].items() if union} == {"T1", "T2", "T3", "T4"}
+    assert answer["worst_case_asr"] >= max(u["asr"] for u in width["by_tier"].values() if u)
+    status = {check["number"]: check["status"] for check in answer["checks"]}
+    assert status[14] == "pass"  # a surrogate and several widths at once
+    assert status[13] == "not run"  # no attack by labels alone
+    assert "not run" not in {status[number] for number in (3, 4, 5, 8, 9, 10, 12, 16, 20, 21, 24)}
+    assert answer["verdict"] == "incomplete"
+
+    run = next(path for path in tmp_path.iterdir() if path.is_dir())
+    document = json.loads((run / "verdict.json").read_text())
+    assert [cell["suite"] for cell in document["cells"]] == ["quick"]
+    before = (run / "results.jsonl").read_bytes()
+    beside = qadtr(tmp_path, *words, "--baseline", str(run))
+    again = json.loads(beside.stdout)
+    assert (run / "results.jsonl").read_bytes() == before
+    assert again["results"] == answer["results"]
+    status = {check["number"]: check["status"] for check in again["checks"]}
+    assert status[15] == "pass"  # a run reaches what is recorded of itself
