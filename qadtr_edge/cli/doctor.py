@@ -91,7 +91,7 @@ def doctor(*, json: options.JsonFlag = False) -> None:
 
 def engine_state(name: str) -> State:
     """Whether engine ``name`` can run here. An engine of another package answers for itself."""
-    if name not in registry.names("engine"):
+    if name not in (*registry.names("engine"), *registry.names("artefact")):
         return State(
             available=False,
             reason="this version has no adapter for it yet",
