@@ -64,7 +64,7 @@ def show(run: Run, rows: Sequence[Row]) -> None:
             row.facts.precision,
             str(row.facts.integer_kernels),
             str(len(row.facts.float_layers)),
-            _parity(row.parity),
+            _parity(row),
         ]
         for row in rows
     ]
@@ -73,8 +73,9 @@ def show(run: Run, rows: Sequence[Row]) -> None:
         console.say(f"Note: {note}.")
 
 
-def _parity(parity: Parity | None) -> str:
+def _parity(row: Row) -> str:
+    parity = row.parity
     if parity is None:
-        return "yardstick"
+        return "not run" if row.facts.precision == "unknown" else "yardstick"
     found = f"{parity.logit_mismatches} of {parity.logits_compared} logits differ"
     return f"{found}, first in {parity.first_divergent_layer}" if parity.logit_mismatches else found
