@@ -65,8 +65,9 @@ def unbounded(case: Case) -> Check:
 def beats_random(case: Case) -> Check:
     """8: optimised patches beat random ones that had as much freedom: one per image, anywhere.
 
-    Compared on the images of the probe. Tiers with less freedom (T1, T2, T5) are left out: a union
-    over thousands of random patches and places is no match for one patch at a given place.
+    Compared on the images of the probe, and flagged beyond the paired interval. Tiers with less
+    freedom (T1, T2, T5) are left out: a union over thousands of random patches and places is no
+    match for one patch at a given place.
     """
     name, remedy = "optimisation beats random", "The attack does not optimise: check its loss."
     found = case.probe("random")
@@ -81,7 +82,7 @@ def beats_random(case: Case) -> Check:
     for tier in tiers:
         lead = statistics.compared(random[able], case.fooled(case.of_tiers(tier))[mine][able])
         figure += f", {tier} {100 * -lead.value:+.1f} points"
-        beaten |= lead.value > 0
+        beaten |= lead.low > 0
     interval = wilson(int(random[able].sum()), int(able.sum()))
     return Check(8, name, "flag" if beaten else "pass", figure, interval, remedy)
 
