@@ -85,6 +85,9 @@ TABLES: dict[str, dict[str, str]] = {
         "label_search": "qadtr_edge.attacks.label_search:LabelSearch",
         "mpa": "qadtr_edge.attacks.mpa:Mpa",
     },
+    "universal search": {  # one patch for all images, by asking the engine: class with craft
+        "patch_rs_universal": "qadtr_edge.attacks.patch_rs_universal:PatchRsUniversal",
+    },
     "defence": {
         "plain": "qadtr_edge.defences.plain:Plain",
         "plain-cycle": "qadtr_edge.defences.plain:PlainCycle",

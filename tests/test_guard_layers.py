@@ -27,7 +27,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "suite", "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
     "attacks.patch_moves", "attacks.label_search", "attacks.mpa", "attacks.imagenet_patch",
-    "attacks.certificate",
+    "attacks.certificate", "attacks.patch_rs_universal",
     "latency", "verdict.case", "verdict.ruling", "verdict.from_rows", "verdict.from_probes",
     "verdict.from_model", "verdict.unions", "verdict.probes", "verdict.asking",
 )  # fmt: skip
