@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import console, metrics, replay
-from ..errors import BadInput, UnknownName
+from ..errors import BadInput, QadtrError, UnknownName, Unsupported
 from ..search import only
 from ..suite import CONTROL_PLACES, SELECTED_ON, SUITES, Line
 from ..types import Patch
@@ -105,7 +105,11 @@ def _searched(
         options["stride"] = max(1, min(plan.test.images.shape[2:]) // line.grid)
     variants = [replace(plan, seed=seed, options=options) for seed in _seeds(plan, line)]
     if "patch" not in attack_names.takes(SEARCH, line.attack):
-        return [attack_search.walks(v, asked, name=line.attack) for v in variants], []
+        try:
+            return [attack_search.walks(v, asked, name=line.attack) for v in variants], []
+        except Unsupported as error:
+            _left_out(line, "this engine", error)
+            return [], []
     found: list[replay.Unit] = []
     matched: list[replay.Unit] = []
     for variant in variants:
@@ -171,5 +175,5 @@ def _targets(line: Line, classes: int) -> list[int | None]:
     return [number * classes // count for number in range(count)] if count else [None]
 
 
-def _left_out(line: Line, victim: str, error: BadInput) -> None:
+def _left_out(line: Line, victim: str, error: QadtrError) -> None:
     console.say(f"{line.tier} {line.attack} on {victim} is left out: {error.fact}")

@@ -31,7 +31,7 @@ from qadtr_edge.patch import bank
 from qadtr_edge.patch.placement import Policy
 from qadtr_edge.results import Store
 from qadtr_edge.suite import SUITES, Line
-from qadtr_edge.types import Json, Patch
+from qadtr_edge.types import Json, Patch, Pixels
 from qadtr_edge.verdict import case
 from toy import CLASSES, Quadrants, pictures
 
@@ -102,6 +102,19 @@ def test_what_cannot_be_made_or_is_not_there_is_said(
         "T1 gap on other is left out: This checkpoint holds one width." in capsys.readouterr().err
     )
     assert attack_suite.absent("quick") == ["nothing (T1)"]
+
+
+def test_an_engine_that_gives_labels_only_is_attacked_by_labels(
+    plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class LabelsOnly(Quadrants):
+        def __call__(self, images: Pixels) -> np.ndarray:
+            return np.eye(4, dtype=np.float32)[super().__call__(images).argmax(axis=1)]
+
+    tiers = {row.tier for row in done(plan, store, LabelsOnly()).rows}
+    assert tiers == {"T0", "T1", "T2"}
+    told = capsys.readouterr().err
+    assert "T4 patch_rs on this engine is left out: The engine answers every image with" in told
 
 
 def test_the_best_patch_is_chosen_on_crafting_images(plan: Plan) -> None:
