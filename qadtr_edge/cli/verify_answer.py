@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
-from .. import console
+from .. import console, registry
 from ..runs import width_name
 from ..types import EngineFacts, Json, Parity
 from . import verify_isa
+
+
+class _Tolerance(Protocol):
+    """``export.tolerance.Tolerance``."""
+
+    @property
+    def classes_share(self) -> float: ...
+    @property
+    def reason(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,24 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.facts.precision == "integer" and self.parity.logit_mismatches == 0
+        return self.facts.precision == "integer" and self.is_near
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the answers are the judge's, as exactly as the engine says they can be.
+
+        Every bit, unless the registry has a tolerance for it: then by the classes that differ.
+        """
+        if self.tolerance is None:
+            return self.parity.logit_mismatches == 0
+        return self.parity.argmax_mismatches <= self.tolerance.classes_share * self.parity.images
+
+    @property
+    def tolerance(self) -> _Tolerance | None:
+        """What the engine says of its own arithmetic; ``None`` for one that must be exact."""
+        if self.facts.engine not in registry.names("tolerance"):
+            return None
+        return cast(_Tolerance, registry.resolve("tolerance", self.facts.engine))
 
     def as_json(self, *, layers: bool, elsewhere: Sequence[verify_isa.Row] = ()) -> dict[str, Json]:
         parity = self.parity
@@ -44,6 +71,7 @@ class Row:
             "engine_digest": self.facts.digest,
             "runtime": self.facts.runtime,
             "notes": [*self.facts.notes, *parity.notes],
+            "tolerance": None if self.tolerance is None else self.tolerance.reason,
             **self.more,
         }
         there = [other.document for other in elsewhere if other.bits == self.bits]
@@ -87,19 +115,20 @@ def show(rows: Sequence[Row]) -> None:
     for row in rows:
         for note in (*row.facts.notes, *row.parity.notes):
             console.say(f"{row.facts.engine} {width_name(row.bits)}: {note}.")
+        called = f"{row.facts.engine} {width_name(row.bits)}"
         if not row.holds:
-            console.say(
-                f"{row.facts.engine} {width_name(row.bits)} does not hold: "
-                f"{_reason(row)}. It may not be called INT8."
-            )
+            console.say(f"{called} does not hold: {_reason(row)}.")
+        elif row.parity.logit_mismatches and row.tolerance:
+            console.say(f"{called} runs integers in arithmetic of its own. {row.tolerance.reason}")
 
 
 def _reason(row: Row) -> str:
     reasons = []
     if row.facts.precision != "integer":
         named = ", ".join(row.facts.float_layers) or "all layers"
-        reasons.append(f"it ran in {row.facts.precision} precision ({named})")
-    if row.parity.logit_mismatches:
+        ran = f"it ran in {row.facts.precision} precision ({named})"
+        reasons.append(f"{ran} and may not be called INT8")
+    if not row.is_near:
         where = row.parity.first_divergent_layer or "an unknown layer"
         reasons.append(f"its logits differ from {where} on")
     return " and ".join(reasons)

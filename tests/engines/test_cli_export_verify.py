@@ -234,7 +234,7 @@ def test_a_damaged_manifest_is_refused_before_the_work(
 
 def test_bad_input_is_answered(run: runs.Run) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'ort'"):
-        export(run=run.folder, engine="otr")
+        export(run=run.folder, engine="oort")
     with pytest.raises(BadInput, match="not a bit-width"):
         export(run=run.folder, bits="9")
     with pytest.raises(BadInput, match="holds the widths 32, 8, 2, not 5"):
