@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import timing
 from .devices.energy import Energy
-from .engines import open_engine
-from .runs import Run, width_name
+from .runs import width_name
 from .types import FLOAT_BITS, Engine, EngineFacts, Json, Pixels
 
 SCHEMA = 1
@@ -73,9 +72,10 @@ class Row:
 
 
 @contextmanager
-def open_subject(run: Run, name: str, *, bits: int, threads: int) -> Iterator[Subject]:
+def open_subject(opening: Callable[[], AbstractContextManager[Engine]]) -> Iterator[Subject]:
+    """The engine that ``opening`` opens, timed and weighed as it is opened."""
     before, begun = _resident_bytes(), time.perf_counter()
-    with open_engine(run, name, bits=bits, threads=threads) as engine:
+    with opening() as engine:
         load_ms = 1000 * (time.perf_counter() - begun)
         after = _resident_bytes()
         grown = None if before is None or after is None else after - before

@@ -12,6 +12,8 @@ import numpy as np
 from .. import console, registry
 from ..engines import ArtefactEngine, open_artefact
 from ..errors import BadInput, Unsupported
+from ..files import digest
+from ..runs import Run
 from ..types import Json, Parity
 from .verify_answer import Row
 
@@ -32,6 +34,12 @@ class Shown:
     data: str | None
     data_root: Path | None
     limit: int | None
+
+    def run(self, root: Path) -> Run:
+        """The folder under ``root`` that keeps what is measured of this file."""
+        run = Run(root / f"artefact-{digest(self.file)[:12]}")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
 
     def open(self, engine: str, *, threads: int) -> ArtefactEngine:
         return open_artefact(self.file, engine, preprocess=self.preprocess, threads=threads)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from .. import console, latency, loadgen, streams, timing
+from .. import console, latency, loadgen, timing
 from ..devices import energy
 from ..devices.state import state
-from ..errors import BadInput, UnknownName
+from ..errors import UnknownName
 from ..files import write_json
-from ..integer import graph_file
-from ..integer.graph import IntegerGraph
-from ..latency import Row, Subject, open_subject
-from ..runs import DEFAULT_ROOT, Run, open_run, record, width_name
+from ..latency import Row, Subject
+from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Engine, Json, Pixels
-from . import bench_answer, options
+from . import artefact as artefacts
+from . import bench_answer, bench_subjects, options
 from .bench_meter import Source, meter
 
 ENERGY_S = 2.0
@@ -29,6 +27,8 @@ def bench(
     *,
     run: options.RunPath = None,
     runs: options.RunsRoot = DEFAULT_ROOT,
+    artefact: options.Artefact = None,
+    preprocess: options.PreprocessFile = None,
     engine: options.Engines = "all",
     bits: options.Bits = None,
     batch: Annotated[str, typer.Option(help="Images per call, several with commas.")] = "1,8,32,64",
@@ -63,35 +63,41 @@ def bench(
     sizes = options.counts("--batch", batch)
     pauses_ms = options.counts("--gaps", gaps, least=0) if gaps else []
     scenarios = _scenarios(scenario) if scenario else []
-    opened = open_run(run, runs)
     plan = timing.FULL if full else timing.QUICK
-    chosen = _with_yardsticks(opened, options.subjects(opened, engine, bits=bits))
     before = state()
     document: dict[str, Json] = {
         "schema": latency.SCHEMA,
-        "run": opened.name,
         "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
         "threads": threads,
         "environment": {**timing.environment(), **before},
     }
-    classes = _any_graph(opened).classes
     rows: list[Row] = []
     loop_ms: dict[str, Json] = {}
     with ExitStack() as stack, meter(with_energy) as source:
-        subjects = [
-            stack.enter_context(open_subject(opened, name, bits=width, threads=threads))
-            for name, width in chosen
-        ]
+        if artefact is None:
+            artefacts.needed(preprocess)
+            chosen = bench_subjects.of_run(
+                stack, open_run(run, runs), engine=engine, bits=bits, threads=threads
+            )
+        else:
+            artefacts.alone({"--run": run, "--bits": bits}, file=artefact)
+            shown = artefacts.Shown(artefact, preprocess, None, None, None)
+            chosen = bench_subjects.of_file(
+                stack, shown, engine="ort" if engine == "all" else engine, root=runs,
+                threads=threads,
+            )  # fmt: skip
+        opened, subjects = chosen.run, chosen.subjects
         for size in sizes:
-            images = _noise(opened, size, seed=seed)
-            cost_ms = latency.loop_cost_ms(images, classes=classes, plan=timing.QUICK)
+            images = chosen.noise(size, seed=seed)
+            cost_ms = latency.loop_cost_ms(images, classes=chosen.classes, plan=timing.QUICK)
             loop_ms[str(size)] = round(cost_ms, 6)
             rows += _timed(subjects, images, plan=plan, source=source)
-        after_gaps = _after_gaps(subjects, _noise(opened, 1, seed=seed), pauses_ms=pauses_ms)
+        after_gaps = _after_gaps(subjects, chosen.noise(1, seed=seed), pauses_ms=pauses_ms)
         driven = _driven(
-            subjects, _noise(opened, max(sizes), seed=seed), scenarios=scenarios, plan=plan,
+            subjects, chosen.noise(max(sizes), seed=seed), scenarios=scenarios, plan=plan,
             arrivals_per_s=arrivals,
         )  # fmt: skip
+    document["run"] = opened.name
     document["loop_cost_p50_ms"] = loop_ms
     document["energy"] = {"available": source.meter is not None, "source": source.said}
     document["after_gaps_p50_ms"] = after_gaps
@@ -100,9 +106,10 @@ def bench(
     document["results"] = [row.as_json(samples=False) for row in rows]
     stored = {**document, "results": [row.as_json(samples=True) for row in rows]}
     write_json(opened.bench, stored)
-    record(opened, "bench", options={"engine": engine, "bits": bits, "batch": batch, "full": full,
-           "gaps": gaps, "energy": with_energy, "scenario": scenario, "arrivals": arrivals,
-           "threads": threads, "seed": seed})  # fmt: skip
+    record(opened, "bench", options={
+           "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "batch": batch,
+           "full": full, "gaps": gaps, "energy": with_energy, "scenario": scenario,
+           "arrivals": arrivals, "threads": threads, "seed": seed})  # fmt: skip
     if json:
         console.print_json(document)
     else:
@@ -113,19 +120,6 @@ def bench(
     _warn_of_clocks(before)
     if max_p99_ms is not None:
         _enforce(rows, max_p99_ms, asked=bits)
-
-
-def _with_yardsticks(run: Run, chosen: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """The chosen engines, the float model of each beside them where it was exported."""
-    floats = [(name, FLOAT_BITS) for name, _ in chosen if FLOAT_BITS in run.widths(name)]
-    return list(dict.fromkeys([*floats, *chosen]))
-
-
-def _noise(run: Run, batch: int, *, seed: int) -> Pixels:
-    """Images to time on: what they show changes no duration."""
-    graph = _any_graph(run)
-    shape = (batch, *graph.tensors[graph.input].shape)
-    return streams.generator(seed, "bench", batch).integers(0, 256, shape, dtype=np.uint8)
 
 
 def _timed(
@@ -189,15 +183,6 @@ def _driven(
         for name in scenarios
         for one in subjects
     ]  # fmt: skip
-
-
-def _any_graph(run: Run) -> IntegerGraph:
-    """A graph of the run, for the shape of its images: it is the same at every width."""
-    for path in sorted(run.graphs.glob("w*a*.npz")):
-        return graph_file.load(path)
-    raise BadInput(
-        f"{run.folder} holds no integer graph.", f"Make it: qadtr-edge export --run {run.folder}."
-    )
 
 
 def _warn_of_clocks(before: dict[str, Json]) -> None:

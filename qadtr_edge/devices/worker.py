@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from .. import console, latency, registry, replay, timing
+from ..engines import open_engine
 from ..files import read_json, write_json
 from ..latency import Subject
 from ..results import Store
@@ -36,7 +38,9 @@ def run(bundle: Bundle, out: Path, *, threads: int) -> None:
     with ExitStack() as stack:
         subjects = [
             stack.enter_context(
-                latency.open_subject(made, job.engine, bits=job.bits, threads=threads)
+                latency.open_subject(
+                    partial(open_engine, made, job.engine, bits=job.bits, threads=threads)
+                )
             )
             for job in bundle.jobs
         ]

@@ -13,10 +13,12 @@ import typer
 
 import handmade
 from qadtr_edge import files, registry, runs, timing
+from qadtr_edge.cli import bench_subjects
 from qadtr_edge.cli.bench import bench
 from qadtr_edge.devices import power
-from qadtr_edge.errors import BadInput, UnknownName, Unsupported
+from qadtr_edge.errors import BadInput, EngineFailed, UnknownName, Unsupported
 from qadtr_edge.integer import graph_file
+from qadtr_edge.types import Engine
 
 pytestmark = pytest.mark.needs("ort")
 
@@ -153,3 +155,39 @@ def test_loadgen_drives_the_engine(run: runs.Run, capsys: pytest.CaptureFixture[
 def test_a_scenario_that_is_none_is_refused(run: runs.Run) -> None:
     with pytest.raises(UnknownName, match="SingleStream"):
         bench(run=run.folder, scenario="single")
+
+
+def test_an_engine_that_was_built_for_elsewhere_is_left_out_and_said(
+    run: runs.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = bench_subjects.open_engine
+
+    def opened(run: runs.Run, name: str, *, bits: int, threads: int) -> Engine:
+        if name == "elsewhere":
+            raise EngineFailed("It was built, and cannot run here.", "Run it there.")
+        return usual(run, name, bits=bits, threads=threads)
+
+    chosen = [("ort", 8), ("elsewhere", 8)]
+    monkeypatch.setattr(bench_subjects.options, "subjects", lambda *_, **__: chosen)
+    monkeypatch.setattr(bench_subjects, "open_engine", opened)
+    bench(run=run.folder, batch="1", json=True)
+    told = capsys.readouterr()
+    assert "elsewhere w8a8: not run. It was built, and cannot run here." in told.err
+    assert [row["engine"] for row in json.loads(told.out)["results"]] == ["ort"]
+    with pytest.raises(EngineFailed):
+        bench(run=run.folder, engine="elsewhere", batch="1")
+
+
+def test_a_file_that_ships_is_timed_as_it_is(
+    run: runs.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run.engine("ort", 8) / "model.qdq.onnx"
+    before = file.read_bytes()
+    bench(artefact=file, runs=tmp_path / "kept", batch="2", json=True)
+    row = json.loads(capsys.readouterr().out)["results"][0]
+    assert row["engine_digest"] == files.digest(file)
+    assert file.read_bytes() == before
+    kept = list((tmp_path / "kept").glob("artefact-*/bench.json"))
+    assert len(kept) == 1
+    with pytest.raises(BadInput, match="--bits chooses among what a run holds"):
+        bench(artefact=file, bits="8")
