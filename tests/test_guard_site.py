@@ -39,7 +39,7 @@ def test_every_page_is_in_the_navigation() -> None:
 @pytest.mark.needs("ort", "torch")
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.name))
 def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
-    """Its commands in order in an empty folder with a run of the packaged model; then its Python."""
+    """Its commands in order, in an empty folder with a run of the packaged model; then Python."""
     program = str(Path(sys.executable).parent / "qadtr-edge")
     lines = "".join(blocks(page, "console")).splitlines()
     commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
