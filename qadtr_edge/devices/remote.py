@@ -87,19 +87,14 @@ def upload(
     device: Device, order: Order, *, limits: Limits, told: Told, stop: threading.Event
 ) -> Place:
     """The bundle stands on the device when this returns; nothing is sent that is there."""
-    name = f"{order.digest}.pyz"
     size = order.bundle.stat().st_size
 
     def attempt() -> Place:
-        look = [device.python, "-", device.folder, name]
-        said = ssh.answer(device, look, timeout_s=limits.call_s, given=FIRST_LOOK.encode())
-        _check(device, said, needed_bytes=2 * size - int(str(said["part_bytes"])))
-        home = str(said["home"])
-        whole = f"{home}/bundles/{name}"
-        place = Place(device, whole, f"{home}/out/{order.digest[:16]}")
+        place, said = _look(device, order, limits=limits)
+        begun = int(str(said["part_bytes"]))
+        _check(device, said, needed_bytes=2 * size - begun)
         if not said["whole"]:
-            _send(device, order, whole=whole, begun=int(str(said["part_bytes"])), limits=limits,
-                  told=told)  # fmt: skip
+            _send(place, order, begun=begun, limits=limits, told=told)
         return place
 
     return _patiently(attempt, limits=limits, stop=stop, told=told)
@@ -107,15 +102,22 @@ def upload(
 
 def place_of(device: Device, order: Order, *, limits: Limits) -> Place:
     """Where the bundle is on the device. Raises ``DeviceFailed`` when it is not there."""
-    look = [device.python, "-", device.folder, f"{order.digest}.pyz"]
-    said = ssh.answer(device, look, timeout_s=limits.call_s, given=FIRST_LOOK.encode())
+    place, said = _look(device, order, limits=limits)
     if not said["whole"]:
         raise DeviceFailed(
             f"{device.name} does not have this bundle.",
             f"Run it: qadtr-edge device run {device.name} --bundle {order.bundle}.",
         )
-    home = str(said["home"])
-    return Place(device, f"{home}/bundles/{order.digest}.pyz", f"{home}/out/{order.digest[:16]}")
+    return place
+
+
+def _look(device: Device, order: Order, *, limits: Limits) -> tuple[Place, dict[str, Json]]:
+    """Where the bundle is or will be on the device, and what the device said of itself."""
+    name = f"{order.digest}.pyz"
+    words = [device.python, "-", device.folder, name]
+    said = ssh.answer(device, words, timeout_s=limits.call_s, given=FIRST_LOOK.encode())
+    home = said.get("home")
+    return Place(device, f"{home}/bundles/{name}", f"{home}/out/{order.digest[:16]}"), said
 
 
 def pull(place: Place, *, limits: Limits, stop: threading.Event) -> bytes:
@@ -159,18 +161,17 @@ def _check(device: Device, said: dict[str, Json], *, needed_bytes: int) -> None:
         )
 
 
-def _send(
-    device: Device, order: Order, *, whole: str, begun: int, limits: Limits, told: Told
-) -> None:
+def _send(place: Place, order: Order, *, begun: int, limits: Limits, told: Told) -> None:
     """Sends the rest of the file; what was there of another file is found out by the digest."""
+    device = place.device
     left = order.bundle.stat().st_size - begun
     if left >= 0:
         told(f"sending {left / 1e6:.1f} MB" + (f", {begun / 1e6:.1f} are there" if begun else ""))
         ssh.call(
-            device, ["sh", "-c", 'cat >> "$1"', "sh", f"{whole}.part"],
+            device, ["sh", "-c", 'cat >> "$1"', "sh", f"{place.bundle}.part"],
             timeout_s=limits.call_s + left / SLOWEST_BYTES_PER_S, sent=(order.bundle, begun),
         )  # fmt: skip
-    words = [device.python, "-", whole, order.digest]
+    words = [device.python, "-", place.bundle, order.digest]
     said = ssh.answer(device, words, timeout_s=limits.call_s, given=ARRIVED.encode())
     if not said["whole"]:
         raise ConnectionLost(
