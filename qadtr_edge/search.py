@@ -15,10 +15,10 @@ from typing import cast
 import numpy as np
 
 from . import replay
-from .attacks.queries import Search, Told, require_eligible
+from .attacks.queries import Search, Told, UniversalSearch, require_eligible
 from .data.dataset import Dataset
 from .patch import bank, placed
-from .types import Json, Labels, PlacedPatches
+from .types import Json, Labels, Patch, PlacedPatches
 
 RECIPE = 1
 """Grows when a search's code changes what it finds, so that older files are not taken for it."""
@@ -107,6 +107,32 @@ def in_parts(
     for file in files:
         file.unlink()
     return found
+
+
+def universal(
+    attack: UniversalSearch, subject: replay.Subject, *, data: Dataset, folder: Path, seed: int,
+    told: Told,
+) -> Patch:  # fmt: skip
+    """The patch ``attack`` finds for all images, from ``folder`` or searched now on ``data``.
+
+    ``data`` is the crafting split; the engine is that of ``subject``.
+    """
+    recipe: dict[str, Json] = {
+        "recipe": RECIPE,
+        "attack": attack.name,
+        "parameters": attack.parameters,
+        "seed": seed,
+        "engine": subject.digest,
+        "data": replay.data_digest(data),
+    }
+    path = folder / f"{bank.key(recipe)}.npz"
+    if path.is_file():
+        told(attack.queries, "")
+        return bank.load(path)
+    made = attack.craft(subject.model, data, seed=seed, batch=subject.batch, told=told)
+    patch = replace(made, origin={**made.origin, **recipe, "knowledge": attack.knowledge})
+    bank.save(patch, path)
+    return patch
 
 
 def tied_share(patches: PlacedPatches) -> float | None:

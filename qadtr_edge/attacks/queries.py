@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import metrics
 from ..data.dataset import Dataset
 from ..errors import BadInput, EngineFailed, Unsupported
-from ..types import Json, Labels, Pixels, PlacedPatches
+from ..types import Json, Labels, Patch, Pixels, PlacedPatches
 
 Logits = NDArray[np.float32]
 Model = Callable[[Pixels], Logits]
@@ -65,6 +65,35 @@ class Search(Protocol):
         ``clean``: the engine's logits ``(N, K)`` of the images themselves. ``told`` is called with
         ``budget`` queries an image in all; those an early end saves count as used up. What was
         counted stands under ``tally`` in the origin, as numbers that add up over images.
+        """
+        ...
+
+
+class UniversalSearch(Protocol):
+    """A way to find one patch for all images by asking the engine; fields as those of ``Search``.
+
+    ``placement``: the policy its patch is made for. ``queries``: patches it tries.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tier(self) -> str: ...
+    @property
+    def threat(self) -> str: ...
+    @property
+    def knowledge(self) -> str: ...
+    @property
+    def placement(self) -> str: ...
+    @property
+    def queries(self) -> int: ...
+    @property
+    def parameters(self) -> dict[str, Json]: ...
+
+    def craft(self, model: Model, data: Dataset, *, seed: int, batch: int, told: Told) -> Patch:
+        """A patch found on ``data``, which must hold none of the images it is scored on.
+
+        ``told`` is called with ``queries`` in all.
         """
         ...
 

@@ -118,9 +118,10 @@ def attack(
             "--queries": queries, "--stride": stride,
         })  # fmt: skip
     if patch is not None:
-        crafting = None if named.searches and not named.crafted else attack
+        asking = named.searches + named.universal_searches
+        crafting = None if asking and not named.crafted else attack
         _refuse_crafting({"--attack": crafting, "--victim": victim, "--steps": steps})
-    attack_names.check(named.searches, searching)
+    attack_names.check(named, searching)
     attack = ATTACKS if attack is None and suite is None else attack
     victim = VICTIM if victim is None else victim
     attack_plan.victim(victim)
@@ -163,6 +164,7 @@ def attack(
         classes=classes,
         per_image=named.per_image,
         searches=named.searches,
+        universal_searches=named.universal_searches,
         options={name: value for name, value in searching.items() if value is not None},
     )
     if suite is not None and (absent := attack_suite.absent(suite)):

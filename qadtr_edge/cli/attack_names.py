@@ -14,17 +14,22 @@ from . import options
 
 CONTROLS = "controls"
 UNIVERSAL, PER_IMAGE, SEARCH = "attack", "per-image attack", "search"
+UNIVERSAL_SEARCH = "universal search"
 Option = Json | tuple[int, int] | Patch | PatchPerImage | Pixels
-KINDS = (UNIVERSAL, PER_IMAGE, SEARCH)
+KINDS = (UNIVERSAL, PER_IMAGE, SEARCH, UNIVERSAL_SEARCH)
 
 
 @dataclass(frozen=True)
 class Named:
-    """Names by kind: patches made for all images, for single images, and found on the engine."""
+    """Names by kind: patches made for all images, for single images, and found on the engine.
+
+    ``universal_searches``: found on the engine, one patch for all images.
+    """
 
     universal: tuple[str, ...]
     per_image: tuple[str, ...]
     searches: tuple[str, ...]
+    universal_searches: tuple[str, ...]
 
     @property
     def crafted(self) -> tuple[str, ...]:
@@ -33,12 +38,12 @@ class Named:
     @property
     def none(self) -> bool:
         """Whether nothing but the controls was named."""
-        return not self.crafted + self.searches
+        return not self.crafted + self.searches + self.universal_searches
 
 
 def named(text: str) -> Named:
     """The names of a comma-separated text. Raises ``UnknownName`` for one in no table."""
-    more = (*registry.names(PER_IMAGE), *registry.names(SEARCH))
+    more = tuple(name for kind in KINDS[1:] for name in registry.names(kind))
     chosen = [name for name in options.named(UNIVERSAL, text, also=more) if name != CONTROLS]
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for name in chosen:
@@ -65,10 +70,12 @@ def built(kind: str, name: str, *, options: Mapping[str, Option]) -> object:
                    if key in known and value is not None})  # fmt: skip
 
 
-def check(searches: tuple[str, ...], given: Mapping[str, Json]) -> None:
+def check(chosen: Named, given: Mapping[str, Json]) -> None:
     """Raises ``BadInput`` for an option of searches when none of those named takes it."""
+    kinds = {SEARCH: chosen.searches, UNIVERSAL_SEARCH: chosen.universal_searches}
     for option, value in given.items():
-        if value is None or any(option in takes(SEARCH, name) for name in searches):
+        taken = (option in takes(kind, name) for kind, names in kinds.items() for name in names)
+        if value is None or any(taken):
             continue
         able = [name for name in registry.names(SEARCH) if option in takes(SEARCH, name)]
         raise BadInput(

@@ -48,6 +48,7 @@ class Plan:
     """How many the model under attack knows; the data may name fewer."""
     per_image: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
+    universal_searches: tuple[str, ...] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     """What attacks are constructed with beyond the above; each takes what it knows."""
 

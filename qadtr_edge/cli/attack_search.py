@@ -8,13 +8,13 @@ from typing import cast
 
 from .. import console, replay, search
 from ..attacks import controls
-from ..attacks.queries import Search
+from ..attacks.queries import Search, UniversalSearch
 from ..attacks.sweep import Sweep
 from ..patch.placement import Policy
 from ..runs import width_name
 from ..types import EngineFacts, Patch, PatchPerImage
 from . import attack_names, attack_plan
-from .attack_names import SEARCH
+from .attack_names import SEARCH, UNIVERSAL_SEARCH
 from .attack_plan import NOTHING, Plan
 
 SWEPT = "gap"
@@ -70,6 +70,26 @@ def walks(plan: Plan, asked: Asked, *, name: str) -> replay.Unit:
     """What a search finds that starts from nothing."""
     victim = f"{asked.facts.engine}-{width_name(asked.facts.bits)}"
     return _searched(plan, asked, attack=_built(plan, name, None), victim=victim)
+
+
+def one(plan: Plan, asked: Asked, *, name: str) -> replay.Unit:
+    """The patch for all images that a search on the engine finds on the crafting images."""
+    given = {"placement": plan.placement, **plan.options}
+    made = attack_names.built(
+        UNIVERSAL_SEARCH, name,
+        options={"patch_px": plan.patch_px, "target": plan.target, **given},
+    )  # fmt: skip
+    attack = cast(UniversalSearch, made)
+    how = plan.policy(attack.placement)
+    where = f"{asked.facts.engine} {width_name(asked.facts.bits)}"
+    with console.Progress(f"Searching {where} by {name}", attack.queries, unit="patches") as bar:
+        patch = search.universal(
+            attack, asked.subject, data=plan.craft, folder=plan.run.patches, seed=plan.seed,
+            told=lambda count, note: bar.advance(count, note=note),
+        )  # fmt: skip
+    victim = f"{asked.facts.engine}-{width_name(asked.facts.bits)}"
+    said = replay.Attacked(name, attack.knowledge, victim, attack.tier, attack.threat)
+    return replay.Unit(said, patch, how, plan.seed)
 
 
 def swept_controls(plan: Plan, asked: Asked, *, patches: Sequence[Patch]) -> list[replay.Unit]:

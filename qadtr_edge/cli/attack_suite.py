@@ -13,7 +13,7 @@ from ..search import only
 from ..suite import CONTROL_PLACES, SELECTED_ON, SUITES, Line
 from ..types import Patch
 from . import attack_craft, attack_names, attack_plan, attack_search
-from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL
+from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, UNIVERSAL_SEARCH
 from .attack_plan import Plan
 from .attack_search import Asked
 from .attack_work import Work
@@ -54,6 +54,12 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
                 done.alone.extend(_elsewhere(unit, line.places))
         elif kind == PER_IMAGE:
             done.paired.extend(_each(plan, asked, line))
+        elif kind == UNIVERSAL_SEARCH:
+            for seed in _seeds(plan, line):
+                variant = replace(plan, seed=seed, options=line.options)
+                unit = attack_search.one(variant, asked, name=line.attack)
+                made.append(unit)
+                done.paired.append(unit)
         elif kind == SEARCH:
             found, matched = _searched(plan, asked, line, made=made)
             done.paired.extend(found)

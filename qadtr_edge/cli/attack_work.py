@@ -24,7 +24,8 @@ def named(plan: Plan, asked: Asked) -> Work:
     universal = list(attack_plan.units(plan, bits))
     each = [attack_craft.each(plan, name, bits=bits) for name in plan.per_image]
     searched, matched = attack_search.units(plan, asked, beside=universal)
+    asked_for = [attack_search.one(plan, asked, name=name) for name in plan.universal_searches]
     return Work(
-        paired=[*universal, *each, *searched],
-        alone=[*attack_plan.control_units(plan, universal), *matched],
+        paired=[*universal, *each, *searched, *asked_for],
+        alone=[*attack_plan.control_units(plan, [*universal, *asked_for]), *matched],
     )

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tegrastats_lines import LINES
 
 from qadtr_edge.devices import power
 from qadtr_edge.devices.energy import measure
 from qadtr_edge.devices.integrate import Integral
 from qadtr_edge.errors import Unsupported
+from tegrastats_lines import LINES
 
 
 class World:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from tegrastats_lines import GPU, HOTTEST_C, LINES, RAILS, TOTAL_MW
 
 from qadtr_edge.devices.rails import total_of
 from qadtr_edge.devices.tegrastats import parse
+from tegrastats_lines import GPU, HOTTEST_C, LINES, RAILS, TOTAL_MW
 
 
 @pytest.mark.parametrize("board", LINES)

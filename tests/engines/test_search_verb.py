@@ -66,3 +66,15 @@ def test_the_engine_itself_is_searched(tmp_path: Path) -> None:
              str(patch), "--queries", "10", "--stride", "13", "--json")  # fmt: skip
     answer = json.loads(qadtr(tmp_path, *words, code=blocking(["torch"]) + PLAIN))
     assert {row["attack"] for row in answer["results"]} >= {"sweep", "patch_rs", "file"}
+
+
+def test_the_engine_is_searched_for_one_patch_for_all_images(tmp_path: Path) -> None:
+    qadtr(tmp_path, "export", "--engine", "ort", "--bits", "8")
+    words = ("attack", "--bits", "8", "--images", "32", "--attack", "patch_rs_universal",
+             "--queries", "20", "--json")  # fmt: skip
+    answer = json.loads(qadtr(tmp_path, *words))
+    row = next(row for row in answer["results"] if row["attack"] == "patch_rs_universal")
+    assert (row["tier"], row["threat"], row["knowledge"]) == ("T5", "T-A", "scores")
+    assert row["victim"] == "ort-w8a8"
+    assert {other["attack"] for other in answer["results"]} >= {"grey", "noise", "crop"}
+    assert json.loads(qadtr(tmp_path, *words)) == answer
