@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 BATCH = 64
 
 Compare = Callable[..., Parity]
+
+
+class Shaped(Protocol):
+    """An ``ArtefactEngine``, or what is known of one: ``image`` is (3, H, W)."""
+
+    @property
+    def image(self) -> tuple[int, int, int]: ...
+    @property
+    def classes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Shown:
     def open(self, engine: str, *, threads: int) -> ArtefactEngine:
         return open_artefact(self.file, engine, preprocess=self.preprocess, threads=threads)
 
-    def load(self, engine: ArtefactEngine, split: str, *, limit: int | None) -> Dataset:
+    def load(self, engine: Shaped, split: str, *, limit: int | None) -> Dataset:
         """Images of the engine's size. Raises ``BadInput`` where size or labels do not fit it."""
         from ..data import load
 

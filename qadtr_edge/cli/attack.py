@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from .. import console, replay
-from ..engines import open_engine
 from ..errors import BadInput
 from ..patch import bank
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
-from ..runs import DEFAULT_ROOT, Run, open_run, record
-from ..types import FLOAT_BITS, Json, Patch
+from ..runs import DEFAULT_ROOT, open_run, record
+from ..types import Json, Patch
+from . import artefact as artefacts
 from . import (
     attack_answer,
     attack_names,
@@ -24,6 +24,7 @@ from . import (
     attack_replay,
     attack_show,
     attack_suite,
+    attack_target,
     attack_verdict,
     options,
 )
@@ -38,6 +39,8 @@ def attack(
     *,
     run: options.RunPath = None,
     runs: options.RunsRoot = DEFAULT_ROOT,
+    artefact: options.Artefact = None,
+    preprocess: options.PreprocessFile = None,
     engine: options.Engines = "ort",
     bits: options.Bits = None,
     attack: Annotated[
@@ -129,23 +132,27 @@ def attack(
     policy(placement or "random", image_px=LARGE_IMAGE_PX)
     if max_asr is not None and patch is None and named.none:
         raise _no_attack()
-    opened = open_run(run, runs)
+    if artefact is None:
+        artefacts.needed(preprocess)
+        aim = attack_target.of_run(
+            open_run(run, runs), engine=engine, bits=bits, data=data, threads=threads
+        )
+    else:
+        artefacts.alone({"--run": run, "--bits": bits}, file=artefact)
+        shown = artefacts.Shown(artefact, preprocess, data, data_root, images)
+        aim = attack_target.of_file(shown, engine=engine, root=runs, threads=threads)
+    opened, source = aim.run, aim.source
     before = None if baseline is None else open_run(baseline, runs)
     known = None if before is None else attack_verdict.baseline(before)
     store = Store(opened.results, opened.labels)
     store.rows()  # what cannot be read is refused before the work
-    subjects = _subjects(opened, engine, bits)
-    for width in dict.fromkeys(width for _, width in subjects):
-        attack_plan.require_fresh(opened, width)
     given = None if patch is None else bank.load(patch)
-    source = attack_plan.source(opened, data)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
     how = policy(placement or "plain", image_px=source.image_px)
     check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
-    classes = attack_plan.classes_of(opened, test)
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
     plan = Plan(
         run=opened,
@@ -161,7 +168,7 @@ def attack(
         threads=threads,
         test=test,
         craft=craft,
-        classes=classes,
+        classes=aim.classes(test),
         per_image=named.per_image,
         searches=named.searches,
         universal_searches=named.universal_searches,
@@ -170,8 +177,8 @@ def attack(
     if suite is not None and (absent := attack_suite.absent(suite)):
         console.say(f"The {suite} suite here lacks: {', '.join(absent)}.")
     cells = []
-    for name, width in subjects:
-        with open_engine(opened, name, bits=width, threads=threads) as running:
+    for name, width, opening in aim.engines:
+        with opening() as running:
             cell = attack_replay.on_engine(plan, running, store=store, suite=suite)
         if before is not None:
             remembered = attack_verdict.recorded(before, engine=name, bits=width, suite=suite)
@@ -181,7 +188,8 @@ def attack(
     if suite is not None:
         attack_verdict.write(opened, cells, widths=result.widths, suite=suite)
     record(opened, "attack", options={
-        "engine": engine, "bits": bits, "attack": attack, "suite": suite,
+        "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
+        "suite": suite,
         "baseline": baseline and str(baseline), "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,
@@ -202,18 +210,6 @@ def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
                 f"{name} says how to craft a patch, and --patch gives one that is made.",
                 f"Leave out {name} or --patch.",
             )
-
-
-def _subjects(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
-    """Engine and width of everything under attack; the float model only when asked for."""
-    there = options.subjects(run, engine, bits=bits)
-    found = [(name, width) for name, width in there if bits is not None or width != FLOAT_BITS]
-    if not found:
-        raise BadInput(
-            f"{run.folder} holds only float models.",
-            f"Make an integer one: qadtr-edge export --run {run.folder} --bits 8; or --bits 32.",
-        )
-    return found
 
 
 def _patch_px(text: str | None, given: Patch | None, *, image_px: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from qadtr_edge.export.artefact import OrtArtefact
 
 import foreign_files as foreign
 from qadtr_edge import data
+from qadtr_edge.cli.attack import attack
 from qadtr_edge.cli.export import export
 from qadtr_edge.cli.verify import verify
 from qadtr_edge.engines import open_artefact, open_engine
@@ -277,3 +278,28 @@ def test_published_models_keep_their_accuracy(name: str, data_root: Path, tmp_pa
         assert own.facts.precision == "integer"
         theirs = own(few).argmax(1)
     assert np.array_equal(theirs, judge.run(graph, few).argmax(1))
+
+
+def test_a_file_that_ships_is_attacked_as_it_is(
+    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shipped.read_bytes()
+    asked = {
+        "artefact": shipped, "runs": tmp_path / "kept", "data": str(data_file(tmp_path, 400)),
+        "images": 24, "steps": 3, "attack": "gap,patch_rs", "queries": 30, "json": True,
+        "patch_size": "4",
+    }  # fmt: skip
+    attack(**asked)
+    answer = json.loads(capsys.readouterr().out)
+    rows = {row["attack"]: row for row in answer["results"]}
+    assert {"gap", "patch_rs", "grey", "noise"} <= set(rows)
+    assert {row["engine_digest"] for row in answer["results"]} == {digest(shipped)}
+    assert rows["gap"]["knowledge"] == "simulation", "its integers are known"
+    assert rows["patch_rs"]["fooled"] > 0
+    assert shipped.read_bytes() == before
+    attack(**asked)
+    assert json.loads(capsys.readouterr().out) == answer
+    with pytest.raises(BadInput, match="--run chooses among what a run holds"):
+        attack(artefact=shipped, run=tmp_path)
+    with pytest.raises(BadInput, match="Give --data NAME"):
+        attack(artefact=shipped, runs=tmp_path / "kept")
