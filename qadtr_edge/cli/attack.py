@@ -134,9 +134,9 @@ def attack(
         raise _no_attack()
     if artefact is None:
         artefacts.needed(preprocess)
-        aim = attack_target.of_run(
-            open_run(run, runs), engine=engine, bits=bits, data=data, threads=threads
-        )
+        there = open_run(run, runs)
+        Store(there.results, there.labels).rows()  # what cannot be read is refused before the work
+        aim = attack_target.of_run(there, engine=engine, bits=bits, data=data, threads=threads)
     else:
         artefacts.alone({"--run": run, "--bits": bits}, file=artefact)
         shown = artefacts.Shown(artefact, preprocess, data, data_root, images)
@@ -145,7 +145,6 @@ def attack(
     before = None if baseline is None else open_run(baseline, runs)
     known = None if before is None else attack_verdict.baseline(before)
     store = Store(opened.results, opened.labels)
-    store.rows()  # what cannot be read is refused before the work
     given = None if patch is None else bank.load(patch)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
