@@ -19,6 +19,15 @@ NAME = "imagenet_patch"
 _NEEDED = ("patches", "targets")
 
 
+def is_published(path: Path) -> bool:
+    """Whether the ``.npz`` at ``path`` holds the arrays of that file, by their names."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return set(_NEEDED) <= set(file.files)
+    except (OSError, ValueError):
+        return False
+
+
 def load(path: Path) -> tuple[Patch, ...]:
     """The patches of an ``.npz`` with ``patches (P, 3, H, W)`` of 0 to 1 and ``targets (P,)``.
 

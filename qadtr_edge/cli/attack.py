@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from .. import console, replay
 from ..errors import BadInput
-from ..patch import bank
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
 from ..runs import DEFAULT_ROOT, open_run, record
@@ -112,6 +112,7 @@ def attack(
     json: options.JsonFlag = False,
 ) -> None:
     """Measure how often a patch wins on the engines of a run."""
+    attack = attack_names.replayed(attack, patch)
     named = attack_names.named(ATTACKS if attack is None else attack)
     searching: dict[str, Json] = {"queries": queries, "stride": stride}
     if suite is not None:
@@ -145,7 +146,7 @@ def attack(
     before = None if baseline is None else open_run(baseline, runs)
     known = None if before is None else attack_verdict.baseline(before)
     store = Store(opened.results, opened.labels)
-    given = None if patch is None else bank.load(patch)
+    given = attack_names.given(patch)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
     how = policy(placement or "plain", image_px=source.image_px)
@@ -211,11 +212,11 @@ def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
             )
 
 
-def _patch_px(text: str | None, given: Patch | None, *, image_px: int) -> tuple[int, int]:
+def _patch_px(text: str | None, given: tuple[Patch, ...], *, image_px: int) -> tuple[int, int]:
     """Rows and columns of the patch; those of a given one when there is one."""
-    if given is None:
+    if not given:
         return attack_plan.patch_px(text, image_px=image_px)
-    rows, columns = given.mask.shape
+    rows, columns = np.max([patch.mask.shape for patch in given], axis=0).tolist()
     if text is not None and attack_plan.patch_px(text, image_px=image_px) != (rows, columns):
         raise BadInput(
             f"The given patch has {rows}x{columns} pixels, not {text}.",

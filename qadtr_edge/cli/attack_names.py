@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from .. import registry
+from ..attacks import imagenet_patch
 from ..errors import BadInput
+from ..patch import bank
 from ..types import Json, Patch, PatchPerImage, Pixels
 from . import options
 
@@ -49,6 +52,31 @@ def named(text: str) -> Named:
     for name in chosen:
         kinds[kind_of(name) or UNIVERSAL].append(name)
     return Named(*(tuple(kinds[kind]) for kind in KINDS))
+
+
+def replayed(attack: str | None, patch: Path | None) -> str | None:
+    """``attack`` without the name that stands for the published patches of the file ``patch``.
+
+    Raises ``BadInput`` for that name without a file: the patches are not shipped.
+    """
+    chosen = [] if attack is None else list(options.split(attack))
+    if imagenet_patch.NAME not in chosen:
+        return attack
+    if patch is None:
+        raise BadInput(
+            f"{imagenet_patch.NAME} replays published patches, and no file of them is given.",
+            "Give your copy of them: --patch FILE.npz.",
+        )
+    chosen.remove(imagenet_patch.NAME)
+    return ",".join(chosen) or None
+
+
+def given(path: Path | None) -> tuple[Patch, ...]:
+    """The patches of ``--patch``: one of a picture or an ``.npz``, or all of ImageNet-Patch's."""
+    if path is None:
+        return ()
+    published = path.suffix.lower() == ".npz" and imagenet_patch.is_published(path)
+    return imagenet_patch.load(path) if published else (bank.load(path),)
 
 
 def kind_of(name: str) -> str | None:

@@ -33,7 +33,7 @@ class Plan:
 
     run: Run
     names: tuple[str, ...]
-    given: Patch | None
+    given: tuple[Patch, ...]
     patch_px: tuple[int, int]
     target: int | None
     placement: str | None
@@ -62,8 +62,8 @@ class Plan:
 
 def units(plan: Plan, bits: int) -> Iterator[replay.Unit]:
     """The patches to replay at a width: the given one, or one crafted for each named attack."""
-    if plan.given is not None:
-        yield _given(plan, plan.given, bits=bits)
+    if plan.given:
+        yield from (_given(plan, patch, bits=bits) for patch in plan.given)
         return
     for name in plan.names:
         yield crafted(plan, name, bits=bits)

@@ -43,7 +43,7 @@ def units(
     ``beside``: the attacks named beside them; patches of theirs made for all images are those that
     searches show, which look for a place or a start.
     """
-    given = None if plan.given is None else beside[0].patch.target
+    given = beside[0].patch.target if plan.given else None
     plan = replace(plan, target=given if plan.target is None else plan.target)
     found: list[replay.Unit] = []
     matched: list[replay.Unit] = []

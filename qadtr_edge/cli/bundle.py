@@ -83,7 +83,7 @@ def bundle(
     plan = Plan(
         run=opened,
         names=names,
-        given=given,
+        given=() if given is None else (given,),
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
         placement=placement,

@@ -28,7 +28,7 @@ GIVEN = Patch(
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return Plan(
-        run=runs.new_run(tmp_path / "runs"), names=(), given=GIVEN, patch_px=(4, 4), target=None,
+        run=runs.new_run(tmp_path / "runs"), names=(), given=(GIVEN,), patch_px=(4, 4), target=None,
         placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1, test=TEST,
         craft=CRAFT, classes=len(CLASSES), searches=("sweep", "patch_rs"),
         options={"queries": 40, "stride": 3},
@@ -134,12 +134,12 @@ def test_the_table_names_places_and_queries(
 
 
 def test_searches_push_to_the_target_of_the_given_patch(plan: Plan, store: Store) -> None:
-    found = done(replace(plan, given=replace(GIVEN, target=2)), store)
+    found = done(replace(plan, given=(replace(GIVEN, target=2),)), store)
     assert {row.target for row in found} == {2}
 
 
 def test_a_search_alone_runs_beside_controls(plan: Plan, store: Store) -> None:
-    found = done(replace(plan, given=None, searches=("patch_rs",)), store)
+    found = done(replace(plan, given=(), searches=("patch_rs",)), store)
     assert [row.attack for row in found] == ["patch_rs", "grey", "noise", "crop"]
 
 

@@ -62,7 +62,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.setattr(attack_probes, "measured", lambda plan, asked, *, work, suite: {})
     monkeypatch.setitem(SUITES, "quick", LINES)
     return Plan(
-        run=runs.new_run(tmp_path / "runs"), names=(), given=None, patch_px=(4, 4), target=None,
+        run=runs.new_run(tmp_path / "runs"), names=(), given=(), patch_px=(4, 4), target=None,
         placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1, test=TEST,
         craft=CRAFT, classes=len(CLASSES),
     )  # fmt: skip

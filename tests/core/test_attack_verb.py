@@ -36,7 +36,7 @@ def patch(value: int, *, target: int | None = None, side: int = 6) -> Patch:
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return Plan(
-        run=runs.new_run(tmp_path / "runs"), names=(), given=patch(255), patch_px=(6, 6),
+        run=runs.new_run(tmp_path / "runs"), names=(), given=(patch(255),), patch_px=(6, 6),
         target=None, placement=None, victim="twin", steps=None, seed=0, batch=64, threads=1,
         test=TEST, craft=CRAFT, classes=len(CLASSES),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_doing_it_again_asks_the_engine_nothing(plan: Plan, store: Store) -> Non
 
 
 def test_the_headline_is_the_union_over_attacks_per_image(plan: Plan, store: Store) -> None:
-    found = done(plan, store) + done(replace(plan, given=patch(0)), store)
+    found = done(plan, store) + done(replace(plan, given=(patch(0),)), store)
     answer = answered(found, store)
     attacks = [row for row in found if row.tier != "T0"]
     fooled = np.zeros(len(TEST), bool)
@@ -101,7 +101,7 @@ def test_the_headline_is_the_union_over_attacks_per_image(plan: Plan, store: Sto
 
 def test_headline_and_occlusion_count_any_wrong_label(plan: Plan, store: Store) -> None:
     """A targeted row counts hits of its target; what stands at the top must be comparable."""
-    free, aimed = done(plan, store), done(replace(plan, given=patch(255, target=2)), store)
+    free, aimed = done(plan, store), done(replace(plan, given=(patch(255, target=2),)), store)
     assert aimed[0].counts.fooled < free[0].counts.fooled
     first, second = (answered(found, store).widths[0] for found in (free, aimed))
     assert first.worst_case_asr == second.worst_case_asr
@@ -129,7 +129,7 @@ def test_several_widths_give_the_worst_of_each(plan: Plan, store: Store) -> None
 
 
 def test_the_table_prints(plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    found = done(replace(plan, given=patch(255, target=2)), store)
+    found = done(replace(plan, given=(patch(255, target=2),)), store)
     attack_show.show(answered(found, store), class_names=CLASSES)
     text = capsys.readouterr().out
     assert "south west" in text
@@ -138,7 +138,7 @@ def test_the_table_prints(plan: Plan, store: Store, capsys: pytest.CaptureFixtur
 
 
 def test_controls_alone_have_no_headline(plan: Plan, store: Store) -> None:
-    found = done(replace(plan, given=None), store)
+    found = done(replace(plan, given=()), store)
     assert [row.attack for row in found] == ["grey", "noise", "crop"]
     answer = answered(found, store)
     assert answer.worst_case_asr is None
@@ -166,33 +166,33 @@ def test_what_the_maker_knew_follows_from_the_digest(plan: Plan, store: Store) -
     plan.run.checkpoint.write_bytes(b"weights")
     known = f"{digest(plan.run.checkpoint)}@8"
     given = replace(patch(255), origin={"attack": "gap", "victim": known})
-    (unit,) = attack_plan.units(replace(plan, given=given), 8)
+    (unit,) = attack_plan.units(replace(plan, given=(given,)), 8)
     assert unit.attacked.knowledge == "simulation"
-    (other,) = attack_plan.units(replace(plan, given=given), 4)
+    (other,) = attack_plan.units(replace(plan, given=(given,)), 4)
     assert other.attacked.knowledge == "surrogate"
 
 
 def test_a_picture_without_a_past_is_a_file(plan: Plan, tmp_path: Path) -> None:
     bank.save(patch(9), tmp_path / "p.npz")
     given = bank.load(tmp_path / "p.png")
-    (unit,) = attack_plan.units(replace(plan, given=given, target=3), 8)
+    (unit,) = attack_plan.units(replace(plan, given=(given,), target=3), 8)
     assert unit.attacked.name == "file"
     assert unit.patch.target == 3
-    (plain,) = attack_plan.units(replace(plan, given=given, placement="plain"), 8)
+    (plain,) = attack_plan.units(replace(plan, given=(given,), placement="plain"), 8)
     assert plain.policy.name == "plain"
 
 
 def test_a_target_beyond_the_classes_is_refused(plan: Plan) -> None:
     with pytest.raises(BadInput, match="class 4"):
-        list(attack_plan.units(replace(plan, given=patch(1, target=4)), 8))
+        list(attack_plan.units(replace(plan, given=(patch(1, target=4),)), 8))
 
 
 def test_a_patch_that_does_not_fit_is_refused_before_any_work(plan: Plan) -> None:
-    large = replace(plan, given=patch(1, side=20), patch_px=(20, 20))
+    large = replace(plan, given=(patch(1, side=20),), patch_px=(20, 20))
     with pytest.raises(BadInput, match="larger than"):
         list(attack_plan.units(large, 8))
     with pytest.raises(BadInput, match="larger than"):
-        list(attack_plan.control_units(replace(large, given=None), []))
+        list(attack_plan.control_units(replace(large, given=()), []))
 
 
 @pytest.mark.parametrize(

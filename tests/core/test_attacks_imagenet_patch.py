@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qadtr_edge.attacks.imagenet_patch import load
+from qadtr_edge.cli import attack_names
 from qadtr_edge.errors import BadInput
 
 
@@ -62,3 +63,15 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 def test_the_published_patches_are_fifty_pixels(data_root: Path) -> None:
     found = load(data_root / "imagenet_patch" / "imagenet_patch.npz")
     assert [patch.pixels.shape for patch in found] == [(3, 50, 50)] * 10
+
+
+def test_the_verb_takes_all_patches_of_the_file_and_asks_for_one(tmp_path: Path) -> None:
+    images = np.zeros((2, 3, 12, 12), np.float32)
+    images[:, :, 3:8, 4:9] = 0.5
+    path = _file(tmp_path, patches=images, targets=np.array([7, 3]))
+    assert [patch.target for patch in attack_names.given(path)] == [7, 3]
+    assert attack_names.replayed("imagenet_patch,sweep", path) == "sweep"
+    assert attack_names.replayed("imagenet_patch", path) is None
+    assert attack_names.replayed("gap", None) == "gap"
+    with pytest.raises(BadInput, match="no file of them is given"):
+        attack_names.replayed("imagenet_patch", None)
