@@ -1,0 +1,47 @@
+"""A bundle on an emulated Arm machine gives the predictions it gives here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from qadtr_edge.export import emulation
+
+import packed
+from qadtr_edge import replay, runs
+from qadtr_edge.engines import open_engine
+from qadtr_edge.errors import Unsupported
+from qadtr_edge.results import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ort")]
+
+
+def test_on_arm_the_predictions_are_the_same(tmp_path: Path) -> None:
+    try:
+        machine = emulation.prepare("arm64")
+    except Unsupported as error:
+        pytest.skip(str(error))
+    run = packed.run(tmp_path / "runs")
+    packed.bundle(tmp_path / "b.pyz", run)
+    out = tmp_path / "out"
+    machine.python([str(tmp_path / "b.pyz"), "run", "--out", str(out)])
+    there = runs.Run(out)
+    store = Store(there.results, there.labels)
+    found = store.rows()
+    data = packed.data(run)
+    here = []
+    for bits in packed.WIDTHS:
+        with open_engine(run, "ort", bits=bits) as engine:
+            subject = replay.Subject(engine, replay.engine_digest(engine.facts), data)
+            units = packed.units(data)
+            here += [replay.replay(unit, engine.facts, subject=subject) for unit in units]
+    assert len(data) >= 20
+    assert len(found) == len(here) == 8
+    for row, (own, outcomes) in zip(found, here, strict=True):
+        assert (row.engine, row.bits, row.attack) == (own.engine, own.bits, own.attack)
+        assert row.counts == own.counts
+        assert row.key != own.key, "another machine, another key"
+        kept = store.outcomes(row.key)
+        assert (kept.clean.labels == outcomes.clean.labels).all()
+        assert (kept.patched.labels == outcomes.patched.labels).all()
+        assert (kept.patched.margins == outcomes.patched.margins).all()
