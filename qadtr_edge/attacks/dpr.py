@@ -18,12 +18,12 @@ from torch import Tensor
 
 from .. import streams
 from ..data.dataset import Dataset
-from ..patch.placement import place, policy
+from ..patch.placement import policy
 from ..types import Json, Patch
 from . import eot
 from .per_image import lead_of
-from .universal import Best, Jury, as_bytes, blank, noise, split
-from .victim import Told, Victim, as_pixels, frozen
+from .universal import Best, Jury, as_bytes, blank, drawn, noise, split
+from .victim import Told, Victim, frozen
 
 ROOM = 1.3
 """Side of the box that the outline can reach, in sides of the square of the same area."""
@@ -86,7 +86,6 @@ class Dpr:
         rows, columns = data.images.shape[2:]
         how = policy(self.placement, image_px=min(rows, columns))
         chance = streams.generator(seed, self.name)
-        places_seed = streams.key(seed, self.name, "places")
         box = _box(self.patch_px, (rows, columns))
         outline = Outline(box, self.patch_px[0] * self.patch_px[1], rays=self.rays)
         values, lengths = noise(chance, box), torch.ones(self.rays)
@@ -94,25 +93,21 @@ class Dpr:
         with frozen(victim):
             fit, held = split(victim, data, target=self.target)
             best = Best(Jury(victim, held, how, seed))
-            for step in range(1, self.steps + 1):
-                chosen = chance.integers(0, len(fit), self.batch)
-                places = place(
-                    how,
-                    fit.ids[chosen],
-                    seed=places_seed,
-                    patch_px=box,
-                    image_px=(rows, columns),
-                    draw=step,
-                )
+            for now in drawn(
+                fit, how, patch_px=box, steps=self.steps, batch=self.batch, chance=chance,
+                seed=seed, name=self.name,
+            ):  # fmt: skip
+                step = now.step
                 values, lengths = (x.detach().requires_grad_(True) for x in (values, lengths))
-                images = as_pixels(fit.images[chosen])
-                nothing = torch.zeros_like(images)
+                nothing = torch.zeros_like(now.images)
                 cover = outline.mask(lengths)
                 paint = 255.0 * values * cover
-                over = eot.paste(nothing, paint, mask=like.mask, placements=places)
-                share = eot.paste(nothing, cover.expand(3, *box), mask=like.mask, placements=places)
-                logits = victim(eot.to_bytes(images * (1.0 - share) + over))
-                gain = lead_of(torch.from_numpy(fit.labels[chosen]), target=self.target)(logits)
+                over = eot.paste(nothing, paint, mask=like.mask, placements=now.places)
+                share = eot.paste(
+                    nothing, cover.expand(3, *box), mask=like.mask, placements=now.places
+                )
+                logits = victim(eot.to_bytes(now.images * (1.0 - share) + over))
+                gain = lead_of(now.labels, target=self.target)(logits)
                 to_values, to_lengths = torch.autograd.grad(gain.mean(), (values, lengths))
                 fall = 1.0 - 0.9 * (step - 1) / self.steps
                 with torch.no_grad():

@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from .. import streams
 from ..data.dataset import Dataset
-from ..patch.placement import place, policy
+from ..patch.placement import policy
 from ..types import Json, Patch
 from . import eot
-from .universal import Best, Jury, Shape, as_bytes, blank, noise, split
-from .victim import Told, Victim, as_pixels, frozen
+from .universal import Best, Jury, Shape, as_bytes, blank, drawn, noise, split
+from .victim import Told, Victim, frozen
 
 Loss = Literal["cross_entropy", "margin", "hinge"]
 HINGE = 2.0
@@ -90,28 +90,21 @@ class Gap:
         rows, columns = data.images.shape[2:]
         how = policy(self.placement, image_px=min(rows, columns))
         chance = streams.generator(seed, self.name)
-        places_seed = streams.key(seed, self.name, "places")
         values = noise(chance, self.patch_px).requires_grad_(True)
         like = blank(self.patch_px, target=self.target, shape=self.shape)
         adam = torch.optim.Adam([values], lr=self.learning_rate, maximize=True)
         with frozen(victim):
             fit, held = split(victim, data, target=self.target)
             best = Best(Jury(victim, held, how, seed))
-            for step in range(1, self.steps + 1):
-                chosen = chance.integers(0, len(fit), self.batch)
-                places = place(
-                    how,
-                    fit.ids[chosen],
-                    seed=places_seed,
-                    patch_px=self.patch_px,
-                    image_px=(rows, columns),
-                    draw=step,
-                )
-                images = as_pixels(fit.images[chosen])
-                shown = eot.paste(images, 255.0 * values, mask=like.mask, placements=places)
+            for now in drawn(
+                fit, how, patch_px=self.patch_px, steps=self.steps, batch=self.batch,
+                chance=chance, seed=seed, name=self.name,
+            ):  # fmt: skip
+                step = now.step
+                shown = eot.paste(now.images, 255.0 * values, mask=like.mask, placements=now.places)
                 logits = victim(eot.to_bytes(shown))
                 stride = self.learning_rate * (1.0 - 0.9 * (step - 1) / self.steps)
-                gain = self.gain(logits, torch.from_numpy(fit.labels[chosen]))
+                gain = self.gain(logits, now.labels)
                 (values.grad,) = torch.autograd.grad(gain, values)
                 with torch.no_grad():
                     if self.ascent == "sign":

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from .. import streams
 from ..data.dataset import Dataset
-from ..patch.placement import place, policy
+from ..patch.placement import policy
 from ..types import Json, Labels, Patch
 from . import eot
-from .universal import Best, Jury, as_bytes, blank, noise, split
-from .victim import Told, Victim, as_pixels, frozen, logits_of
+from .universal import Best, Jury, as_bytes, blank, drawn, noise, split
+from .victim import Told, Victim, frozen, logits_of
 
 
 class Lavan:
@@ -70,28 +70,21 @@ class Lavan:
         rows, columns = data.images.shape[2:]
         how = policy(self.placement, image_px=min(rows, columns))
         chance = streams.generator(seed, self.name)
-        places_seed = streams.key(seed, self.name, "places")
         values = noise(chance, self.patch_px)
         like = blank(self.patch_px, target=self.target)
         with frozen(victim):
             fit, held = split(victim, data, target=self.target)
             best = Best(Jury(victim, held, how, seed))
             targets = self._targets(victim, fit)
-            for step in range(1, self.steps + 1):
-                chosen = chance.integers(0, len(fit), self.batch)
-                places = place(
-                    how,
-                    fit.ids[chosen],
-                    seed=places_seed,
-                    patch_px=self.patch_px,
-                    image_px=(rows, columns),
-                    draw=step,
-                )
+            for now in drawn(
+                fit, how, patch_px=self.patch_px, steps=self.steps, batch=self.batch,
+                chance=chance, seed=seed, name=self.name,
+            ):  # fmt: skip
+                step = now.step
                 values = values.detach().requires_grad_(True)
-                images = as_pixels(fit.images[chosen])
-                shown = eot.paste(images, 255.0 * values, mask=like.mask, placements=places)
+                shown = eot.paste(now.images, 255.0 * values, mask=like.mask, placements=now.places)
                 logits = victim(eot.to_bytes(shown))
-                lead = _logit(logits, targets[chosen]) - _logit(logits, fit.labels[chosen])
+                lead = _logit(logits, targets[now.chosen]) - _logit(logits, fit.labels[now.chosen])
                 (gradient,) = torch.autograd.grad(lead.mean(), values)
                 stride = self.step_size / gradient.abs().max().clamp_min(1e-30)
                 values = (values.detach() + stride * gradient).clamp(0.0, 1.0)

@@ -6,6 +6,7 @@ that will be replayed: rounded, and pasted exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,8 +20,8 @@ from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import Policy, place
-from ..types import Patch, Pixels
-from .victim import Victim, logits_of
+from ..types import Labels, Patch, Pixels, Placements
+from .victim import Victim, as_pixels, logits_of
 
 Shape = Literal["rectangle", "circle"]
 
@@ -105,6 +106,37 @@ class Best:
     def told(self) -> str:
         """A note for the progress line."""
         return f"held-out success {self.score[0]:.0%}" if self.patch else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What one step of a crafting sees: ``chosen`` images of the data, in pixels, and places."""
+
+    step: int
+    chosen: Labels
+    images: Tensor
+    labels: Tensor
+    places: Placements
+
+
+def drawn(
+    data: Dataset, how: Policy, *, patch_px: tuple[int, int], steps: int, batch: int,
+    chance: np.random.Generator, seed: int, name: str,
+) -> Iterator[Drawn]:  # fmt: skip
+    """Images and places of each of ``steps`` steps, drawn anew: expectation over transformation.
+
+    ``chance`` draws the images; the places are a function of (``seed``, ``name``, step, image).
+    """
+    rows, columns = data.images.shape[2:]
+    places_seed = streams.key(seed, name, "places")
+    for step in range(1, steps + 1):
+        chosen = chance.integers(0, len(data), batch)
+        places = place(
+            how, data.ids[chosen], seed=places_seed, patch_px=patch_px, image_px=(rows, columns),
+            draw=step,
+        )  # fmt: skip
+        labels = torch.from_numpy(data.labels[chosen])
+        yield Drawn(step, chosen, as_pixels(data.images[chosen]), labels, places)
 
 
 def blank(patch_px: tuple[int, int], *, target: int | None, shape: Shape = "rectangle") -> Patch:
