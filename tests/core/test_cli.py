@@ -102,6 +102,7 @@ def test_an_interrupted_verb_exits_130_and_says_how_to_go_on() -> None:
         "import os, signal, sys, time, qadtr_edge.cli as cli\n"
         "@cli.app.command()\n"
         "def hang():\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # background: off\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
         "sys.argv = ['qadtr-edge', 'hang']; cli.main()"
     )
