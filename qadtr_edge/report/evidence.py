@@ -23,6 +23,7 @@ Object = Mapping[str, Json]
 T = TypeVar("T")
 
 VERDICT = "verdict.json"
+DEVICES = "devices"
 VERDICT_SCHEMA = 1
 
 
@@ -87,7 +88,9 @@ class Evidence:
 
         ``ort@NAME`` is the engine ``ort`` on the device of that name.
         """
-        engine = self.engine(result.engine.partition("@")[0], result.bits)
+        engine = self.engine(result.engine, result.bits) or self.engine(
+            result.engine.partition("@")[0], result.bits
+        )
         return engine is not None and engine.digest == result.engine_digest
 
 
@@ -118,7 +121,8 @@ def read(run: Run) -> Evidence:
             for name in sorted(names("engine"))
             for bits in run.widths(name)
             if (run.engine(name, bits) / ARTEFACT).is_file()
-        ),
+        )
+        + _on_devices(run, unread),
         bench_plan=str(plan["name"]) if isinstance(plan, dict) and "name" in plan else None,
         cells=tuple(_objects(verdict.get("cells"))),
         unread=tuple(unread),
@@ -156,6 +160,38 @@ def _engine(
             if found is not None and not _is_of(found, key, sha)
         ),
     )
+
+
+def _on_devices(run: Run, unread: list[str]) -> tuple[EngineEvidence, ...]:
+    """The engines that devices timed, as ``ort@NAME``, from what was pulled of each."""
+    found = []
+    for folder in sorted((run.folder / DEVICES).glob("*")):
+        latency = _objects((_object(folder / "bench.json", unread) or {}).get("results"))
+        described = _objects((_object(folder / "device.json", unread) or {}).get("engines"))
+        for name, bits, sha in dict.fromkeys(
+            (str(row.get("engine")), row.get("bits"), str(row.get("engine_digest")))
+            for row in latency
+        ):
+            if not isinstance(bits, int):
+                continue
+            own = [row for row in latency if row.get("engine_digest") == sha]
+            artefact = run.engine(name, bits) / ARTEFACT
+            same = artefact.is_file() and digest(artefact) == sha
+            facts = (each for each in described if _is_of(each, "digest", sha))
+            found.append(
+                EngineEvidence(
+                    engine=f"{name}@{folder.name}",
+                    bits=bits,
+                    digest=sha,
+                    size_bytes=artefact.stat().st_size if same else 0,
+                    facts=next(facts, own[0]),
+                    parity=None,
+                    latency={
+                        batch: row for row in own if isinstance(batch := row.get("batch"), int)
+                    },
+                )
+            )
+    return tuple(found)
 
 
 def _try(read: Callable[[], T], otherwise: T, *, unread: list[str]) -> T:
