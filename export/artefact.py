@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from qadtr_edge import files
 from qadtr_edge.data.preprocess import Preprocess
-from qadtr_edge.errors import BadInput, EngineFailed, QadtrError, Unsupported
+from qadtr_edge.errors import EngineFailed, QadtrError, Unsupported
 from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Pixels
 
 from . import observe, reader, reader_file
 from . import session as sessions
+from .calls import check_images, closed
 from .facts import Origin
 from .parity import exposed
 from .reader_input import Form, contract
@@ -84,13 +85,7 @@ class OrtArtefact:
         return self._facts
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
-        if images.dtype != np.uint8 or images.shape[1:] != self.image:
-            depth, height, width = self.image
-            raise BadInput(
-                f"{self.path} takes uint8 images (N, {depth}, {height}, {width}); "
-                f"these are {images.dtype} {images.shape}.",
-                "Give RGB bytes, channels first, in the model's size.",
-            )
+        check_images(self.path, self.image, images=images)
         logits = self._answers(images)[:, self._offset :]
         if not np.isfinite(logits).all():
             raise EngineFailed(
@@ -124,7 +119,7 @@ class OrtArtefact:
         self.close()
 
     def _closed(self, *_: object) -> Outputs:
-        raise EngineFailed(f"The engine of {self.path} is closed.", "Open it again.")
+        raise closed(self.path)
 
     def _answers(self, images: Pixels) -> NDArray[np.float32]:
         """All outputs ``(N, K) float32``; a file of a fixed batch is run batch by batch."""

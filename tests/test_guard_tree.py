@@ -18,7 +18,7 @@ LEFT_BEHIND = re.compile(
     re.MULTILINE,
 )  # fmt: skip
 UNSAFE = re.compile(r"\bimport (?:c?[Pp]ickle|dill|joblib)\b|allow_pickle=True|weights_only=False")
-TEXT = {".py", ".md", ".toml", ".txt", ".json", ".yml", ".cfg", ""}
+TEXT = {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".yml", ".cfg", ""}
 MAX_KIBIBYTES = 2048
 
 

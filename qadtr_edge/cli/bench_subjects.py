@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from .. import console, streams
-from ..engines import open_engine
+from ..engines import ArtefactEngine, open_engine
 from ..errors import BadInput, EngineFailed
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
@@ -58,12 +59,12 @@ def of_run(stack: ExitStack, run: Run, *, engine: str, bits: str | None, threads
 
 def of_file(stack: ExitStack, shown: Shown, *, engine: str, root: Path, threads: int) -> Measured:
     """The file on each engine; its rows go into a folder under ``root`` named after its digest."""
-    subjects = []
-    for name in options.named("artefact", engine):
-        subject = stack.enter_context(open_subject(partial(shown.open, name, threads=threads)))
-        subjects.append(subject)
-    with shown.open(options.named("artefact", engine)[0], threads=threads) as first:
-        return Measured(shown.run(root), subjects, first.image, first.classes)
+    subjects = [
+        stack.enter_context(open_subject(partial(shown.open, name, threads=threads)))
+        for name in options.named("artefact", engine)
+    ]
+    first = cast(ArtefactEngine, subjects[0].engine)
+    return Measured(shown.run(root), subjects, first.image, first.classes)
 
 
 def _any_graph(run: Run) -> IntegerGraph:

@@ -71,12 +71,14 @@ def verify(
     chosen = _chosen(opened, engine, bits)
     rows: list[Row] = []
     loaded: dict[tuple[str, int], Pixels] = {}
+    of_width: dict[int, Pixels] = {}
     for name, width in chosen:
         graph = graph_file.load(opened.graph(width))
         _warn_if_stale(opened, graph, width)
         source = _source(graph, data)
         if source not in loaded:
             loaded[source] = _images(source, root=data_root, limit=images)
+        of_width[width] = loaded[source]
         row = _verified(
             opened, graph, loaded[source], name=name, bits=width, threads=threads, trace=layers
         )
@@ -84,10 +86,9 @@ def verify(
         rows.append(row)
     elsewhere: list[verify_isa.Row] = []
     for width in [width for name, width in chosen if name == "ort"] if isas else []:
-        shown_there = loaded[_source(graph_file.load(opened.graph(width)), data)]
         elsewhere += verify_isa.check(
-            opened, width, isas=isas, images=shown_there[: images or verify_isa.IMAGES], seed=seed,
-            fix=fix,
+            opened, width, isas=isas, images=of_width[width][: images or verify_isa.IMAGES],
+            seed=seed, fix=fix,
         )  # fmt: skip
     record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
            "data": data, "isa": isa, "fix": fix, "threads": threads, "seed": seed})  # fmt: skip

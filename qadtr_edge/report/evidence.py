@@ -108,6 +108,12 @@ def read(run: Run) -> Evidence:
             "Run the attack suite again."
         )
         verdict = {}
+    engines = tuple(
+        _engine(run, name, bits=bits, latency=_objects(bench.get("results")), unread=unread)
+        for name in sorted(names("engine"))
+        for bits in run.widths(name)
+        if (run.engine(name, bits) / ARTEFACT).is_file()
+    )
     return Evidence(
         home=run,
         stages={
@@ -116,13 +122,7 @@ def read(run: Run) -> Evidence:
             if isinstance(entry, dict)
         },
         results=_try(Store(run.results, run.labels).rows, (), unread=unread),
-        engines=tuple(
-            _engine(run, name, bits=bits, latency=_objects(bench.get("results")), unread=unread)
-            for name in sorted(names("engine"))
-            for bits in run.widths(name)
-            if (run.engine(name, bits) / ARTEFACT).is_file()
-        )
-        + _on_devices(run, unread),
+        engines=engines + _on_devices(run, engines, unread=unread),
         bench_plan=str(plan["name"]) if isinstance(plan, dict) and "name" in plan else None,
         cells=tuple(_objects(verdict.get("cells"))),
         unread=tuple(unread),
@@ -162,8 +162,14 @@ def _engine(
     )
 
 
-def _on_devices(run: Run, unread: list[str]) -> tuple[EngineEvidence, ...]:
-    """The engines that devices timed, as ``ort@NAME``, from what was pulled of each."""
+def _on_devices(
+    run: Run, here: tuple[EngineEvidence, ...], *, unread: list[str]
+) -> tuple[EngineEvidence, ...]:
+    """The engines that devices timed, as ``ort@NAME``, from what was pulled of each.
+
+    ``here``: those of the run, which know the size of a file that is theirs too.
+    """
+    sizes = {engine.digest: engine.size_bytes for engine in here}
     found = []
     for folder in sorted((run.folder / DEVICES).glob("*")):
         latency = _objects((_object(folder / "bench.json", unread) or {}).get("results"))
@@ -175,15 +181,13 @@ def _on_devices(run: Run, unread: list[str]) -> tuple[EngineEvidence, ...]:
             if not isinstance(bits, int):
                 continue
             own = [row for row in latency if row.get("engine_digest") == sha]
-            artefact = run.engine(name, bits) / ARTEFACT
-            same = artefact.is_file() and digest(artefact) == sha
             facts = (each for each in described if _is_of(each, "digest", sha))
             found.append(
                 EngineEvidence(
                     engine=f"{name}@{folder.name}",
                     bits=bits,
                     digest=sha,
-                    size_bytes=artefact.stat().st_size if same else 0,
+                    size_bytes=sizes.get(sha, 0),
                     facts=next(facts, own[0]),
                     parity=None,
                     latency={
