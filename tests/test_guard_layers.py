@@ -26,8 +26,8 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "suite", "zoo",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
-    "attacks.patch_moves", "attacks.label_search", "attacks.mpa", "attacks.imagenet_patch",
-    "attacks.certificate", "attacks.patch_rs_universal",
+    "attacks.patch_moves", "attacks.parameters", "attacks.label_search", "attacks.mpa",
+    "attacks.imagenet_patch", "attacks.certificate", "attacks.patch_rs_universal",
     "latency", "verdict.case", "verdict.ruling", "verdict.from_rows", "verdict.from_probes",
     "verdict.from_model", "verdict.unions", "verdict.probes", "verdict.asking",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from ..data.dataset import Dataset
 from ..patch.placement import policy
 from ..types import Json, Patch
 from . import eot
+from .parameters import parameters_of
 from .per_image import lead_of
 from .universal import Best, Jury, as_bytes, blank, drawn, noise, split
 from .victim import Told, Victim, frozen
@@ -69,17 +70,7 @@ class Dpr:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "placement": self.placement,
-            "steps": self.steps,
-            "batch": self.batch,
-            "rays": self.rays,
-            "shape_rate": self.shape_rate,
-            "step_size": self.step_size,
-            "judged_every": self.judged_every,
-        }
+        return parameters_of(self)
 
     def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
         """The patch and outline that won most on images of ``data`` held out from the ascent."""

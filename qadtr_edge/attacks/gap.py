@@ -17,6 +17,7 @@ from ..data.dataset import Dataset
 from ..patch.placement import policy
 from ..types import Json, Patch
 from . import eot
+from .parameters import parameters_of
 from .universal import Best, Jury, Shape, as_bytes, blank, drawn, noise, split
 from .victim import Told, Victim, frozen
 
@@ -72,18 +73,7 @@ class Gap:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "placement": self.placement,
-            "steps": self.steps,
-            "batch": self.batch,
-            "ascent": self.ascent,
-            "learning_rate": self.learning_rate,
-            "loss": self.loss,
-            "shape": self.shape,
-            "judged_every": self.judged_every,
-        }
+        return parameters_of(self)
 
     def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
         """The patch of the ascent that won most on images of ``data`` held out from it."""

@@ -19,6 +19,7 @@ from ..data.dataset import Dataset
 from ..patch.placement import policy
 from ..types import Json, Labels, Patch
 from . import eot
+from .parameters import parameters_of
 from .universal import Best, Jury, as_bytes, blank, drawn, noise, split
 from .victim import Told, Victim, frozen, logits_of
 
@@ -55,15 +56,7 @@ class Lavan:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "placement": self.placement,
-            "steps": self.steps,
-            "batch": self.batch,
-            "step_size": self.step_size,
-            "judged_every": self.judged_every,
-        }
+        return parameters_of(self)
 
     def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
         """The patch of the ascent that won most on images of ``data`` held out from it."""

@@ -21,6 +21,7 @@ from ..data.dataset import Dataset
 from ..patch.paste import paste
 from ..patch.placement import Policy, check_fit
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
+from .parameters import parameters_of
 from .queries import Ledger, Logits, Model, Told, require_scores
 
 TEXTURES = ("flat", "rows", "columns", "diagonals", "checks")
@@ -63,7 +64,7 @@ class Mpa:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {"patch_px": list(self.patch_px), "target": self.target, "queries": self.queries}
+        return parameters_of(self)
 
     def budget(self, image_px: tuple[int, int]) -> int:
         return self.queries

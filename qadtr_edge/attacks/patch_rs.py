@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import Policy, check_fit
 from ..types import Json, Labels, PlacedPatches, Placements
+from .parameters import parameters_of
 from .patch_moves import DRAWS, Squares, proposed, schedule, start
 from .queries import Ledger, Logits, Model, Told, require_scores
 
@@ -70,14 +71,7 @@ class PatchRs:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "queries": self.queries,
-            "restarts": self.restarts,
-            "kappa": self.kappa,
-            "accept": self.accept,
-        }
+        return parameters_of(self)
 
     def budget(self, image_px: tuple[int, int]) -> int:
         return self.queries

@@ -20,6 +20,7 @@ from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import check_fit, place, policy
 from ..types import Json, Labels, Patch, Pixels
+from .parameters import parameters_of
 from .patch_moves import DRAWS, proposed, schedule, start
 from .queries import Ledger, Model, Told, require_scores
 
@@ -69,13 +70,7 @@ class PatchRsUniversal:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "placement": self.placement,
-            "queries": self.queries,
-            "images": self.images,
-        }
+        return parameters_of(self)
 
     def craft(
         self, model: Model, data: Dataset, *, seed: int, batch: int,

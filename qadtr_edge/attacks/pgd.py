@@ -17,6 +17,7 @@ from ..patch.placement import check_fit, policy
 from ..types import Json, PlacedPatches
 from . import per_image
 from .ascent import Ascent, Loss, Moves
+from .parameters import parameters_of
 from .victim import Told, Victim
 
 
@@ -66,19 +67,7 @@ class Pgd:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return {
-            "patch_px": list(self.patch_px),
-            "target": self.target,
-            "placement": self.placement,
-            "steps": self.steps,
-            "step_size": self.step_size,
-            "restarts": self.restarts,
-            "loss": self.loss,
-            "temperature": self.temperature,
-            "moves": self.moves,
-            "stride": self.stride,
-            "kappa": self.kappa,
-        }
+        return parameters_of(self)
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> PlacedPatches:
         """The patch of largest margin found on each image of ``data``.
