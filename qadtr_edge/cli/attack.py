@@ -117,9 +117,8 @@ def attack(
     searching: dict[str, Json] = {"queries": queries, "stride": stride}
     if suite is not None:
         attack_suite.check(suite, {
-            "--attack": attack, "--patch": patch, "--patch-size": patch_size, "--target": target,
-            "--placement": placement, "--victim": victim, "--steps": steps,
-            "--queries": queries, "--stride": stride,
+            "--attack": attack, "--patch": patch, "--target": target, "--placement": placement,
+            "--victim": victim, "--steps": steps, "--queries": queries, "--stride": stride,
         })  # fmt: skip
     if patch is not None:
         asking = named.searches + named.universal_searches

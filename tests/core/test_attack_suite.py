@@ -217,7 +217,6 @@ def test_options_of_the_lines_are_those_of_their_attacks(suite: str) -> None:
     [
         (["--attack", "gap"], "--attack"),
         (["--patch", "p.npz"], "--patch"),
-        (["--patch-size", "8"], "--patch-size"),
         (["--steps", "3"], "--steps"),
         (["--queries", "3"], "--queries"),
         (["--victim", "float"], "--victim"),
