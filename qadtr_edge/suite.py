@@ -2,7 +2,7 @@
 
 Budgets are this project's choice, from published recipes where there are some (100 steps and 10 or
 30 restarts: PBAT; 1,000 to 10,000 queries: Sparse-RS). A suite may show that a network falls; it
-never shows that one holds. The size of the patch is the threat, not the effort, and alone is left to
+never shows that one holds. The size of the patch is the threat, not the effort, and alone left to
 choose: 6 px on small images and 50 px from 96 px on, unless ``--patch-size`` says another.
 """
 
