@@ -1,6 +1,6 @@
 """Measurement: every tier of an attack suite on one engine, the union, the queries, the verdict.
 
-    QADTR_DATA=DIR python benchmarks/suite_run.py --run RUN [--suite quick] [--bits 8]
+    QADTR_DATA=DIR python benchmarks/suite_run.py --run RUN [--suite quick] [--bits 8] [--patch-size 5]
 
 Runs the verb as a user does and keeps what it answers. A run that was attacked before is not
 attacked again.
@@ -26,8 +26,13 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--suite", default="quick")
     parser.add_argument("--bits", default="8")
+    parser.add_argument("--patch-size")
+    parser.add_argument("--images", default="1000")
     options = parser.parse_args()
     words = ["attack", "--run", str(options.run), "--suite", options.suite, "--bits", options.bits]
+    words += ["--images", options.images]
+    if options.patch_size is not None:
+        words += ["--patch-size", options.patch_size]
     done = subprocess.run(
         [sys.executable, "-m", "qadtr_edge", *words, "--json"], check=True, stdout=subprocess.PIPE
     )
@@ -46,9 +51,8 @@ def main() -> None:
         }
         for width in answer["by_width"]
     ]
-    path = records.append(
-        "suite_run", options={"suite": options.suite, "bits": options.bits}, rows=rows
-    )
+    asked = {name: value for name, value in vars(options).items() if name != "run"}
+    path = records.append("suite_run", options=asked, rows=rows)
     lines = [
         [f"{row['engine']} {row['bits']} bits", *(_rate(row["by_tier"][tier]) for tier in TIERS),
          f"{row['worst_case_asr']:.1%}", f"{row['occlusion_asr']:.1%}"]
