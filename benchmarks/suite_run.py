@@ -1,6 +1,6 @@
 """Measurement: every tier of an attack suite on one engine, the union, the queries, the verdict.
 
-    QADTR_DATA=DIR python benchmarks/suite_run.py --run RUN [--suite quick] [--bits 8] [--patch-size 5]
+    QADTR_DATA=DIR python benchmarks/suite_run.py --run RUN [--suite quick] [--patch-size 5]
 
 Runs the verb as a user does and keeps what it answers. A run that was attacked before is not
 attacked again.
