@@ -7,6 +7,7 @@ net, facts = qe.load_checkpoint("zoo:qadtr-resnet20")     # a torch module; need
 patch = qe.load_patch("patch.png")
 shown = qe.paste(images, patch.pixels, mask=patch.mask, placements=where)
 row, outcomes = qe.replay.replay(unit, facts, subject=subject)   # a qe.replay.Unit and .Subject
+found = qe.run_suite("runs/latest", "ort", bits=8)        # as attack --suite quick: found.verdict
 table = pandas.DataFrame(qe.read_results("runs/latest"))
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import replay as replay
+    from .cli.attack_run import run_suite as run_suite
     from .engines import open_engine as open_engine
     from .models.checkpoint import load_checkpoint as load_checkpoint
     from .patch.bank import load as load_patch
@@ -30,10 +32,13 @@ _HOMES = {
     "paste": "patch.paste:paste",
     "read_results": "report.flat:read_results",
     "replay": "replay:",
+    "run_suite": "cli.attack_run:run_suite",
 }
 """Public name -> module and name in it; without one the module itself."""
 
-__all__ = ["load_checkpoint", "load_patch", "open_engine", "paste", "read_results", "replay"]
+__all__ = [
+    "load_checkpoint", "load_patch", "open_engine", "paste", "read_results", "replay", "run_suite",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,20 +16,10 @@ from ..results import Store
 from ..runs import DEFAULT_ROOT, open_run, record
 from ..types import Json, Patch
 from . import artefact as artefacts
-from . import (
-    attack_answer,
-    attack_names,
-    attack_plan,
-    attack_replay,
-    attack_show,
-    attack_suite,
-    attack_target,
-    attack_verdict,
-    options,
-)
+from . import attack_names, attack_plan, attack_show, attack_suite, attack_target, options
 from .attack_plan import Plan
+from .attack_run import CRAFT_IMAGES, carried_out
 
-CRAFT_IMAGES = 1000
 ATTACKS = "gap,controls"
 VICTIM = "twin"
 
@@ -143,8 +132,6 @@ def attack(
         aim = attack_target.of_file(shown, engine=engine, root=runs, threads=threads)
     opened, source = aim.run, aim.source
     before = None if baseline is None else open_run(baseline, runs)
-    known = None if before is None else attack_verdict.baseline(before)
-    store = Store(opened.results, opened.labels)
     given = attack_names.given(patch)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
@@ -173,19 +160,7 @@ def attack(
         universal_searches=named.universal_searches,
         options={name: value for name, value in searching.items() if value is not None},
     )
-    if suite is not None and (absent := attack_suite.absent(suite)):
-        console.say(f"The {suite} suite here lacks: {', '.join(absent)}.")
-    cells = []
-    for name, width, opening in aim.engines:
-        with opening() as running:
-            cell = attack_replay.on_engine(plan, running, store=store, suite=suite)
-        if before is not None:
-            remembered = attack_verdict.recorded(before, engine=name, bits=width, suite=suite)
-            cell = replace(cell, probes={**cell.probes, "record": remembered})
-        cells.append(cell)
-    result = attack_answer.answer(cells, store, suite=suite, baseline=known)
-    if suite is not None:
-        attack_verdict.write(opened, cells, widths=result.widths, suite=suite)
+    result = carried_out(plan, aim, suite=suite, before=before)
     record(opened, "attack", options={
         "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
         "suite": suite,

@@ -17,8 +17,9 @@ from ..patch.placement import check_fit, policy
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
 from . import attack_names, attack_plan, options
-from .attack import ATTACKS, CRAFT_IMAGES, VICTIM
+from .attack import ATTACKS, VICTIM
 from .attack_plan import Plan
+from .attack_run import CRAFT_IMAGES
 
 
 def bundle(
