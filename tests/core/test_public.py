@@ -13,13 +13,14 @@ import qadtr_edge
 import reported
 from qadtr_edge.results import Store
 
+PUBLIC = {
+    "load_checkpoint", "load_patch", "open_engine", "paste", "read_results", "replay", "run_suite",
+}  # fmt: skip
 REPLAY = {"replay", "Unit", "Subject", "Attacked"}
 
 
 def test_every_public_name_is_there() -> None:
-    assert {"load_checkpoint", "load_patch", "open_engine", "paste", "read_results", "replay"} <= (
-        set(qadtr_edge.__all__)
-    )
+    assert set(qadtr_edge.__all__) == PUBLIC
     assert list(qadtr_edge.__all__) == sorted(qadtr_edge.__all__)
     for name in qadtr_edge.__all__:
         assert getattr(qadtr_edge, name) is not None

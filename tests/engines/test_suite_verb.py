@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import qadtr_edge as qe
 from qadtr_edge.cli import app
+from qadtr_edge.errors import BadInput
 from qadtr_edge.suite import CONTROL_PLACES, SUITES, Line
 from qadtr_edge.verdict import probes
 
@@ -56,3 +58,18 @@ def test_a_suite_on_the_packaged_model(tmp_path: Path, monkeypatch: pytest.Monke
     assert again["results"] == answer["results"]
     status = {check["number"]: check["status"] for check in again["checks"]}
     assert status[15] == "pass"  # a run reaches what is recorded of itself
+
+    # From Python: the same rows, unions, checks and verdict; an engine that is open stays so.
+    document = {name: answer[name] for name in sorted(answer)}
+    named = qe.run_suite(run, "ort", bits=8, images=24).as_json()
+    assert {name: named[name] for name in sorted(named)} == document
+    with qe.open_engine(run, "ort", bits=8) as engine:
+        shown = qe.run_suite(run, engine, images=24)
+        assert shown.as_json() == named
+        assert shown.verdict.name == "incomplete"
+        assert engine.facts.bits == 8
+        with pytest.raises(BadInput, match="holds 8 bits, not 4"):
+            qe.run_suite(run, engine, bits=4)
+        with pytest.raises(BadInput, match="no suite 'quik'"):
+            qe.run_suite(run, engine, suite="quik")  # type: ignore[arg-type]
+    assert (run / "results.jsonl").read_bytes() == before
