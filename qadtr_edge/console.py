@@ -6,6 +6,7 @@ stays readable. Nothing here prints to stdout but ``print_json``, ``print_table`
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -85,9 +86,19 @@ def answer(text: str) -> None:
     print(text, flush=True)
 
 
+def spare_stdout() -> None:
+    """From now on a character that the encoding of stdout lacks is a question mark, not a failure.
+
+    Python does so for stderr by itself.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def print_json(value: object) -> None:
     """The answer as one JSON document on stdout. NaN is refused: it is not JSON."""
-    print(json.dumps(value, allow_nan=False, ensure_ascii=False), flush=True)
+    narrow = not (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    print(json.dumps(value, allow_nan=False, ensure_ascii=narrow), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:

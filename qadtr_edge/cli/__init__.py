@@ -16,14 +16,25 @@ import typer
 from .. import console
 from ..errors import BadInput, MissingDependency, QadtrError
 from ..files import REMEDIES
+from .options import example
 
 OK, BROKEN_THRESHOLD, USER_ERROR, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
-VERBS = (
-    "train", "quantize", "export", "verify", "attack", "bench", "analyze", "report", "bundle",
-    "data", "doctor",
-)  # fmt: skip
-"""In the order of ``--help``; each is the function of that name in the file of that name."""
+VERBS = {
+    "train": "qadtr-edge train --recipe qadtr --epochs 2 --bits 32,8,4",
+    "quantize": "qadtr-edge quantize --weights resnet20.th --data cifar10 --bits 8,4",
+    "export": "qadtr-edge export --engine ort --bits 8,4",
+    "verify": "qadtr-edge verify --engine ort --bits 8 --images 100",
+    "attack": "qadtr-edge attack --bits 8 --attack gap,patch_rs --images 200",
+    "bench": "qadtr-edge bench --engine ort --batch 1,8 --max-p99-ms 50",
+    "analyze": "qadtr-edge analyze spatial --bits 8 --images 100",
+    "report": "qadtr-edge report --html report.html",
+    "bundle": "qadtr-edge bundle --bits 8 --images 200 --out edge.pyz",
+    "data": "qadtr-edge data cifar10 --data-root data",
+    "doctor": "qadtr-edge doctor --json",
+}
+"""In the order of ``--help``, with the example at its end; each is the function of that name in the
+file of that name."""
 
 EXTRAS = {
     "torch": "train", "safetensors": "train", "scipy": "train", "PIL": "train", "onnx": "onnx",
@@ -36,13 +47,15 @@ app = typer.Typer(
     name="qadtr-edge",
     help="What an adversarial patch does to a quantized classifier on the engine that runs it.",
     no_args_is_help=True,
+    epilog=example("qadtr-edge export && qadtr-edge attack && qadtr-edge report"),
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in VERBS:
-    app.command(verb)(getattr(import_module(f"{__name__}.{verb}"), verb))
+for verb, line in VERBS.items():
+    function = getattr(import_module(f"{__name__}.{verb}"), verb)
+    app.command(verb, epilog=example(line))(function)
 app.add_typer(import_module(f"{__name__}.device").device, name="device")
 
 
@@ -65,6 +78,7 @@ def _top(
 
 def main() -> None:
     """Runs the command line and ends the process with one of the exit codes above."""
+    console.spare_stdout()
     try:
         app(prog_name="qadtr-edge")
     except QadtrError as error:

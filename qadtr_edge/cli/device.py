@@ -21,7 +21,11 @@ from ..runs import DEFAULT_ROOT, Run, open_run, record
 from ..types import Json
 from . import options
 
-device = typer.Typer(help="Run a bundle on devices reached by ssh.", no_args_is_help=True)
+device = typer.Typer(
+    help="Run a bundle on devices reached by ssh.",
+    no_args_is_help=True,
+    epilog=options.example("qadtr-edge device run --all --bundle edge.pyz"),
+)
 
 USER_ERROR = 2
 DEFAULTS = Limits()
@@ -63,7 +67,10 @@ class Row:
         }
 
 
-@device.command("add")
+@device.command(
+    "add",
+    epilog=options.example("qadtr-edge device add jetson1 user@jetson1.local --python python3.11"),
+)
 def add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
     target: Annotated[str, typer.Argument(metavar="USER@HOST", help="What ssh is given.")],
@@ -80,7 +87,7 @@ def add(
     console.answer(f"{name}: {target}, kept in {listing.listing()}")
 
 
-@device.command("list")
+@device.command("list", epilog=options.example("qadtr-edge device list"))
 def show(*, json: options.JsonFlag = False) -> None:
     """The devices there are."""
     known = listing.devices().values()
@@ -102,13 +109,13 @@ def show(*, json: options.JsonFlag = False) -> None:
     )
 
 
-@device.command("remove")
+@device.command("remove", epilog=options.example("qadtr-edge device remove jetson1"))
 def remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
     """Forget a device; what is on it stays there."""
     listing.remove(name)
 
 
-@device.command("run")
+@device.command("run", epilog=options.example("qadtr-edge device run jetson1 --bundle edge.pyz"))
 def run(
     names: Names = None,
     *,
@@ -131,7 +138,7 @@ def run(
     _on_all(_chosen(names, every), work, bundle=bundle, opened=_run(bundle, into, runs), json=json)
 
 
-@device.command("pull")
+@device.command("pull", epilog=options.example("qadtr-edge device pull --all --bundle edge.pyz"))
 def pull(
     names: Names = None,
     *,

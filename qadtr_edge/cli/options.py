@@ -74,6 +74,11 @@ JsonFlag = Annotated[
 ]
 
 
+def example(command: str) -> str:
+    """What stands at the end of the help of a command."""
+    return f"Example: {command}"
+
+
 def split(text: str) -> tuple[str, ...]:
     """The comma-separated words of an option, each once, in order."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

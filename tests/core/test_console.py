@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -36,6 +38,19 @@ def test_nothing_to_do_is_not_an_error() -> None:
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_json({"name": "é", "rates": [0.5, None]})
     assert json.loads(capsys.readouterr().out) == {"name": "é", "rates": [0.5, None]}
+
+
+def test_an_encoding_that_lacks_a_character_costs_neither_the_answer_nor_its_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console.spare_stdout()
+    console.print_json({"name": "é…"})
+    console.answer("é…")
+    document, line = raw.getvalue().decode("ascii").splitlines()
+    assert json.loads(document) == {"name": "é…"}
+    assert line == "??"
 
 
 def test_json_refuses_nan() -> None:
