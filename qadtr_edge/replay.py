@@ -25,6 +25,7 @@ from .results import Answers, Outcomes
 from .types import (
     Counts,
     EngineFacts,
+    Json,
     Labels,
     Patch,
     PatchPerImage,
@@ -68,7 +69,7 @@ class Subject:
 class Attacked:
     """What the row of a unit says of its attack beyond what the patch itself holds.
 
-    ``tier``, ``threat`` and ``knowledge`` as in ``Result``; ``victim``: what it was crafted on.
+    ``tier``, ``threat``, ``knowledge``, ``kappa`` as in ``Result``; ``victim``: what it was made on.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Attacked:
     victim: str
     tier: str
     threat: str
+    kappa: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +96,21 @@ class Unit:
     places: Placements | None = None
 
 
-def identity(unit: Unit, subject: Subject, *, simulation: Subject | None = None) -> str:
+def identity(
+    unit: Unit,
+    subject: Subject,
+    *,
+    simulation: Subject | None = None,
+    float_model: Subject | None = None,
+) -> str:
     """The key of the unit on this subject: known before the work is done."""
+    later: dict[str, Json] = {
+        "kappa": unit.attacked.kappa,
+        "float": float_model.digest if float_model else None,
+    }
     return results.key(
         {
+            **{name: value for name, value in later.items() if value is not None},
             "engine": subject.digest,
             "attack": unit.attacked.name,
             "victim": unit.attacked.victim,
@@ -118,22 +131,27 @@ def replay(
     *,
     subject: Subject,
     simulation: Subject | None = None,
+    float_model: Subject | None = None,
 ) -> tuple[Result, Outcomes]:
     """The row of one unit on the engine of ``facts``, and the labels behind it.
 
-    ``subject`` is that engine. Counts depend neither on its batch size nor on the order of the
-    images. Raises ``BadInput`` when no image is eligible.
+    ``subject`` is that engine; ``float_model`` what it was quantized from, which a differential
+    patch is to leave right. Counts depend neither on its batch size nor on the order of the images.
+    Raises ``BadInput`` when no image is eligible.
     """
     data, target = subject.data, unit.patch.target
     places = places_of(unit, data)
     patched = np.empty_like(subject.clean)
     sim_patched = None if simulation is None else np.empty_like(simulation.clean)
+    float_patched = None if float_model is None else np.empty_like(float_model.clean)
     for start in range(0, len(data), subject.batch):
         part = slice(start, start + subject.batch)
         shown = pasted(unit, data, places=places, part=part)
         patched[part] = subject.model(shown)
         if simulation is not None and sim_patched is not None:
             sim_patched[part] = simulation.model(shown)
+        if float_model is not None and float_patched is not None:
+            float_patched[part] = float_model.model(shown)
 
     truth = data.labels
     outcomes = Outcomes(
@@ -143,6 +161,10 @@ def replay(
         patched=_answers(_checked(patched), truth, target=target),
         sim_clean=_answers(simulation.clean, truth, target=target) if simulation else None,
         sim_patched=None if sim_patched is None else _answers(sim_patched, truth, target=target),
+        float_clean=_answers(float_model.clean, truth, target=target) if float_model else None,
+        float_patched=None
+        if float_patched is None
+        else _answers(_checked(float_patched), truth, target=target),
     )
     counts = results.count(outcomes, target=target)
     if not counts.eligible:
@@ -151,7 +173,7 @@ def replay(
             "images this attack could win, so there is nothing to count.",
             "Check that --data is what the model was trained on, or give more --images.",
         )
-    key = identity(unit, subject, simulation=simulation)
+    key = identity(unit, subject, simulation=simulation, float_model=float_model)
     found = row(unit, facts, key=key, counts=counts, against=(subject, simulation))
     return replace(found, queries_median=_queries_median(unit.patch, outcomes)), outcomes
 
@@ -232,6 +254,7 @@ def row(
         patch_digest=bank.digest(unit.patch),
         data_digest=data_digest(subject.data),
         simulation_digest=simulation.digest if simulation else None,
+        kappa=unit.attacked.kappa,
     )
 
 

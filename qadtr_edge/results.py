@@ -51,11 +51,15 @@ class Outcomes:
     patched: Answers
     sim_clean: Answers | None = None
     sim_patched: Answers | None = None
+    float_clean: Answers | None = None
+    float_patched: Answers | None = None
 
 
-_SIDES = ("clean", "patched", "sim_clean", "sim_patched")
+_SIDES = ("clean", "patched", "sim_clean", "sim_patched", "float_clean", "float_patched")
 _COLUMNS = {item.name for item in fields(Result)}
 _COUNTS = {item.name for item in fields(Counts)}
+_LATER = {"kappa", "differential_eligible", "differential_fooled"}
+"""Columns that rows of older versions lack; they hold ``None`` there."""
 _KINDS = {item.name: str(item.type) for item in (*fields(Result), *fields(Counts))}
 _OPTIONAL = {name for name, kind in _KINDS.items() if kind.endswith("| None")}
 _INTEGERS = {name for name in _COLUMNS if _KINDS[name].startswith("int")}
@@ -65,7 +69,8 @@ _ORDERED = (
     ("patched_correct", "n"), ("changed", "n"), ("target_hits", "n"),
     ("sim_fooled", "sim_eligible"), ("sim_eligible", "n"), ("both_eligible", "eligible"),
     ("both_fooled", "both_eligible"), ("sim_only", "both_eligible"),
-    ("engine_only", "both_eligible"),
+    ("engine_only", "both_eligible"), ("differential_eligible", "eligible"),
+    ("differential_fooled", "differential_eligible"), ("differential_fooled", "fooled"),
 )  # fmt: skip
 """Counts of images among which the images of the first are a part of those of the second."""
 
@@ -92,6 +97,13 @@ def count(outcomes: Outcomes, *, target: int | None) -> Counts:
         changed=int((patched != clean).sum()),
         target_hits=None if target is None else int((patched == target).sum()),
     )
+    if outcomes.float_clean is not None and outcomes.float_patched is not None:
+        both = able & (outcomes.float_clean.labels == truth)
+        counts = replace(
+            counts,
+            differential_eligible=int(both.sum()),
+            differential_fooled=int((both & won & (outcomes.float_patched.labels == truth)).sum()),
+        )
     if outcomes.sim_clean is None or outcomes.sim_patched is None:
         return counts
     sim_able = metrics.eligible(outcomes.sim_clean.labels, truth, target=target)
@@ -194,7 +206,7 @@ class Store:
                 f"Line {number} of {self.lines} has schema {schema}; this version reads {SCHEMA}.",
                 "Update qadtr-edge (pip install --upgrade qadtr-edge), or start a new run.",
             )
-        if odd := (found[0] ^ _COLUMNS) | (found[1] ^ _COUNTS):
+        if odd := ((found[0] ^ _COLUMNS) | (found[1] ^ _COUNTS)) - (_LATER - found[0] - found[1]):
             raise BadInput(
                 f"Line {number} of {self.lines} lacks or adds columns: {', '.join(sorted(odd))}.",
                 "Remove that line; its unit is then run again.",
@@ -204,7 +216,7 @@ class Store:
                 f"Line {number} of {self.lines} holds values no unit can have: {wrong}.",
                 "Remove that line; its unit is then run again.",
             )
-        columns = {name: value[name] for name in _COLUMNS}
+        columns = {name: value[name] for name in _COLUMNS & found[0]}
         return Result(**{**columns, "counts": Counts(**value["counts"])})
 
 
@@ -218,9 +230,10 @@ def _wrong(line: dict[str, Json]) -> str | None:
             return f"{name} is {value!r}"
         if name in _TEXTS and not (isinstance(value, str) or (value is None and name in _OPTIONAL)):
             return f"{name} is {value!r}"
-    queries = line["queries_median"]
-    if queries is not None and not (_is_number(queries) and 0 <= queries < math.inf):
-        return f"queries_median is {queries!r}"
+    for name in ("queries_median", "kappa"):
+        value = line.get(name)
+        if value is not None and not (_is_number(value) and 0 <= value < math.inf):
+            return f"{name} is {value!r}"
     if line["goal"] != ("untargeted" if line["target"] is None else "targeted"):
         return f"goal is {line['goal']!r} and target {line['target']!r}"
     for name, value in counts.items():
@@ -229,7 +242,7 @@ def _wrong(line: dict[str, Json]) -> str | None:
     if not counts["eligible"]:
         return "counts.eligible is 0"
     for small, large in _ORDERED:
-        low, high = counts[small], counts[large]
+        low, high = counts.get(small), counts.get(large)
         if isinstance(low, int) and isinstance(high, int) and low > high:
             return f"counts.{small} is {low} and counts.{large} {high}"
     return None

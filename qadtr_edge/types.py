@@ -84,12 +84,20 @@ class Placements:
     - ``top``, ``left``: ``(N,) float64``, pixels; corner of the *unrotated, scaled* patch square.
     - ``degrees``: ``(N,) float64``, counter-clockwise about the patch centre.
     - ``scale``: ``(N,) float64``, 1 is the stored size.
+    - ``corners``: ``(N, 4, 2) float64``, seen in perspective: by which shares of its height and
+      width each corner of the patch stands further in, from the top left clockwise, each below
+      1/2. ``None``: seen straight on.
+    - ``contrast``, ``brightness``: ``(N,) float64``, the light on the patch: what its bytes are
+      multiplied by, and what is added to them, in bytes. ``None``: 1, and 0.
     """
 
     top: NDArray[np.float64]
     left: NDArray[np.float64]
     degrees: NDArray[np.float64]
     scale: NDArray[np.float64]
+    corners: NDArray[np.float64] | None = None
+    contrast: NDArray[np.float64] | None = None
+    brightness: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +213,9 @@ class Counts:
     - ``sim_eligible``, ``sim_fooled``: the same counts on the simulation, same bytes;
       ``both_eligible``: images eligible on both, which split into ``both_fooled``, ``sim_only``,
       ``engine_only`` and neither. All ``None`` when no simulation ran.
+    - ``differential_eligible``: images eligible on the engine and right on the float model;
+      ``differential_fooled``: of these, won on the engine and still right on the float model, same
+      bytes. ``None`` when no float model was shown them.
     """
 
     n: int
@@ -220,6 +231,8 @@ class Counts:
     both_fooled: int | None = None
     sim_only: int | None = None
     engine_only: int | None = None
+    differential_eligible: int | None = None
+    differential_fooled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,8 @@ class Result:
     - ``placement``, ``seed``: policy of the places and their seed.
     - ``queries_median``: median over eligible images of the queries the search needed, those of an
       image never fooled being all it was given; ``None`` when the engine was not asked.
+    - ``kappa``: each image's patch is the first that led by this many logits on its victim, the
+      best where none did; ``None``: the best of all.
     """
 
     key: str
@@ -264,3 +279,4 @@ class Result:
     patch_digest: str
     data_digest: str
     simulation_digest: str | None
+    kappa: float | None = None

@@ -78,6 +78,22 @@ class Row:
             return None
         return metrics.mcnemar(counts.sim_only, counts.engine_only)
 
+    @cached_property
+    def differential(self) -> dict[str, Json] | None:
+        """How often the engine falls and the float model stays right, of images both get right.
+
+        ``None`` where no float model was shown the same bytes.
+        """
+        counts = self.result.counts
+        won, able = counts.differential_fooled, counts.differential_eligible
+        if won is None or not able:
+            return None
+        found = metrics.wilson(won, able)
+        return {
+            "fooled": won, "eligible": able, "rate": metrics.rate(won, able),
+            "low": found.low, "high": found.high,
+        }  # fmt: skip
+
     def as_json(self) -> dict[str, Json]:
         """The row by the stable names of ``--json``."""
         result, counts, interval = self.result, self.result.counts, self.interval
@@ -112,6 +128,8 @@ class Row:
             "engine_only": counts.engine_only,
             "p_mcnemar": self.p_mcnemar,
             "queries_median": result.queries_median,
+            "kappa": result.kappa,
+            "differential": self.differential,
             "engine_digest": result.engine_digest,
             "patch_digest": result.patch_digest,
             "data_digest": result.data_digest,
