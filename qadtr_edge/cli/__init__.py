@@ -48,7 +48,6 @@ app = typer.Typer(
     help="What an adversarial patch does to a quantized classifier on the engine that runs it.",
     no_args_is_help=True,
     epilog=example("qadtr-edge export && qadtr-edge attack && qadtr-edge report"),
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -18,7 +18,7 @@ from ..integer import graph_file
 from ..results import Store
 from ..runs import DEFAULT_ROOT, Run, open_run, record
 from ..types import FLOAT_BITS, Json
-from . import attack_plan, options
+from . import attack_plan, completion, options
 
 if TYPE_CHECKING:
     from ..analysis.finding import Finding
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 IMAGES = 500
 CRAFT_IMAGES = 1000
 
-Name = Annotated[str, typer.Argument(metavar="|".join(ANALYSES), help="What to analyse.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="|".join(ANALYSES),
+        help="What to analyse.",
+        autocompletion=completion.words(ANALYSES),
+    ),
+]
 
 
 def analyze(

@@ -14,9 +14,18 @@ from ..errors import BadInput
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
 from ..results import Store
 from ..runs import DEFAULT_ROOT, open_run, record
+from ..suite import SUITES
 from ..types import Json, Patch
 from . import artefact as artefacts
-from . import attack_names, attack_plan, attack_show, attack_suite, attack_target, options
+from . import (
+    attack_names,
+    attack_plan,
+    attack_show,
+    attack_suite,
+    attack_target,
+    completion,
+    options,
+)
 from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES, carried_out
 
@@ -35,13 +44,16 @@ def attack(
     attack: Annotated[
         str | None,
         typer.Option(
-            help="Attacks, several with commas. The controls always run.", show_default=ATTACKS
+            help="Attacks, several with commas. The controls always run.",
+            show_default=ATTACKS,
+            autocompletion=completion.names(*attack_names.KINDS),
         ),
     ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
             metavar="quick|default|full",
+            autocompletion=completion.words(SUITES),
             help="In place of --attack: all tiers at a fixed budget, and the checks of the result.",
         ),
     ] = None,
@@ -69,6 +81,7 @@ def attack(
             help="Craft on: twin (the deployed integers), simulation, float, other (another "
             "width), widths (all at once).",
             show_default=VICTIM,
+            autocompletion=completion.words(attack_plan.VICTIMS),
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,

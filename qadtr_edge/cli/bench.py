@@ -16,7 +16,7 @@ from ..latency import Row, Subject
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Engine, Json, Pixels
 from . import artefact as artefacts
-from . import bench_answer, bench_subjects, options
+from . import bench_answer, bench_subjects, completion, options
 from .bench_meter import Source, meter
 
 ENERGY_S = 2.0
@@ -46,7 +46,10 @@ def bench(
     ] = False,
     scenario: Annotated[
         str | None,
-        typer.Option(help="Also by MLPerf LoadGen: SingleStream, Offline, Server; with commas."),
+        typer.Option(
+            help="Also by MLPerf LoadGen: SingleStream, Offline, Server; with commas.",
+            autocompletion=completion.words(loadgen.SCENARIOS),
+        ),
     ] = None,
     arrivals: Annotated[
         float, typer.Option(min=0.1, metavar="PER_S", help="Images a second of scenario Server.")

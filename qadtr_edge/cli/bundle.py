@@ -16,7 +16,7 @@ from ..patch import bank
 from ..patch.placement import check_fit, policy
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
-from . import attack_names, attack_plan, options
+from . import attack_names, attack_plan, completion, options
 from .attack import ATTACKS, VICTIM
 from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES
@@ -29,7 +29,11 @@ def bundle(
     engine: options.Engines = "ort",
     bits: options.Bits = None,
     attack: Annotated[
-        str, typer.Option(help="Attacks, several with commas. The controls always come along.")
+        str,
+        typer.Option(
+            help="Attacks, several with commas. The controls always come along.",
+            autocompletion=completion.names(*attack_names.KINDS),
+        ),
     ] = ATTACKS,
     patch_size: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from .. import registry
 from ..errors import BadInput, UnknownName
 from ..runs import Run
 from ..types import FLOAT_BITS
+from . import completion
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -35,7 +36,13 @@ RunsRoot = Annotated[
     Path, typer.Option("--runs", envvar="QADTR_RUNS", help="Folder that holds the runs.")
 ]
 Engines = Annotated[
-    str, typer.Option("--engine", help="Engine, several with commas, or all.", metavar="NAME[,…]")
+    str,
+    typer.Option(
+        "--engine",
+        help="Engine, several with commas, or all.",
+        metavar="NAME[,…]",
+        autocompletion=completion.names("engine", "artefact", also=["all"]),
+    ),
 ]
 Bits = Annotated[
     str | None,
@@ -43,6 +50,7 @@ Bits = Annotated[
         "--bits",
         metavar="N[,…]",
         callback=_not_empty,
+        autocompletion=completion.words(map(str, (*WIDTHS, FLOAT_BITS))),
         help="Widths from 2 to 8, or 32 for float. Without it: those there are.",
     ),
 ]
@@ -58,7 +66,10 @@ PreprocessFile = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Option(help="signs, cifar10, imagenet, a folder, or an .npz file."),
+    typer.Option(
+        help="signs, cifar10, imagenet, a folder, or an .npz file.",
+        autocompletion=completion.names("dataset"),
+    ),
 ]
 DataRoot = Annotated[
     Path | None,

@@ -16,17 +16,24 @@ from ..errors import BadInput
 from ..files import explained
 from ..runs import Run, new_run, newest_unfinished, open_run
 from ..types import Json
-from . import options, train_job
+from . import completion, options, train_job
 from .train_command import Command, spec_of
 
 __all__ = ["Model", "Scales", "answer_accuracies", "fresh", "spec_of", "train"]
 
-Model = Annotated[str, typer.Option(help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.",
+        autocompletion=completion.names("model"),
+    ),
+]
 Recipe = Annotated[
     str,
     typer.Option(
         metavar="NAME|FILE.yaml",
         help="plain, plain-cycle, pbat, pbat-fp, dwq-pixel, dwq-patch, qadtr, triqdef, or a file.",
+        autocompletion=completion.names("defence"),
     ),
 ]
 Settings = Annotated[
