@@ -110,7 +110,11 @@ def probes() -> dict[str, Json]:
         },
         "loss": {"objective": "margin", "images": 200, "rose": 199, "fooled": 80, "disagree": 0,
                  "softmax": False},
-        "eot": steps("samples", range(50), range(60), range(61), values=(1, 5, 20)),
+        "eot": [
+            {**step, "places": 5}
+            for step in steps("samples", range(50), range(60), range(61), values=(1, 5, 20))
+            if isinstance(step, dict)
+        ],
         "doubled": [
             {"what": what, "eligible": 200, "fooled": 80, "gained": 1, "lost": 0}
             for what in ("steps", "restarts", "queries", "budget")

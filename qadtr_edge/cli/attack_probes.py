@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from .. import console, replay
 from ..errors import BadInput
@@ -16,7 +17,10 @@ from .attack_plan import Plan
 from .attack_search import Asked
 from .attack_work import Work
 
-RECIPE = 1
+if TYPE_CHECKING:
+    from ..attacks.victim import Victim
+
+RECIPE = 2
 """Grows when the code of the probes changes what they measure."""
 
 
@@ -49,6 +53,7 @@ def measured(plan: Plan, asked: Asked, *, work: Work, suite: str) -> dict[str, J
         "engine": asked.subject.digest,
         "victim": prey.digest,
         "data": replay.data_digest(plan.test),
+        "crafting": plan.craft.digest,
         "patch_px": list(plan.patch_px),
         "patches": [bank.digest(patch) for patch in patches],
         "seed": plan.seed,
@@ -67,11 +72,20 @@ def measured(plan: Plan, asked: Asked, *, work: Work, suite: str) -> dict[str, J
             seed=plan.seed,
             budget=budget,
             patches=patches,
+            plain=_plain(prey.victim),
+            crafting=plan.craft,
             batch=plan.batch,
             told=lambda name: bar.advance(note=name),
         )
     write_json(path, found)
     return found
+
+
+def _plain(victim: Victim) -> Victim | None:
+    """The deployed integers without straight-through rules; ``None`` where nothing is rounded."""
+    from ..integer.twin import Twin
+
+    return Twin(victim.graph, backward="autograd") if isinstance(victim, Twin) else None
 
 
 def _object(value: Json) -> Mapping[str, Json]:

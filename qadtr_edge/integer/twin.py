@@ -21,8 +21,9 @@ from . import graph as g
 from .judge import accumulator_type
 from .pooling import covers
 
-Backward = Literal["clipped", "identity"]
-"""``clipped``: no gradient through a saturated code; ``identity``: all of it, as if unclamped."""
+Backward = Literal["clipped", "identity", "autograd"]
+"""``clipped``: no gradient through a saturated code; ``identity``: all of it, as if unclamped;
+``autograd``: what torch itself has for a rounding, which is zero: nothing is straight-through."""
 
 
 class _Replace(torch.autograd.Function):
@@ -89,6 +90,8 @@ class Twin(nn.Module):
     def _rounded(self, soft: Tensor, hard: Tensor, low: float, high: float) -> Tensor:
         if not soft.requires_grad:
             return hard
+        if self.backward_rule == "autograd":
+            return hard + 0.0 * soft.round()
         if self.backward_rule == "identity":
             low, high = -torch.inf, torch.inf
         result: Tensor = _Replace.apply(soft, hard, low, high)  # type: ignore[no-untyped-call]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +21,6 @@ from .asking import Doubled, fooled, part, shown, step
 
 STEP_SIZE = 0.05
 BORDER_PX = 2
-SAMPLES = (1, 5, 20)
 LAST = 10
 MOVED = 0.05
 """Share of all its rise that a loss makes in the last ten steps from which it is still moving."""
@@ -209,15 +207,6 @@ class White:
             "restarts": (several, self.restarted(self.how, several, starts=twice, answers=ledger)),
         }
 
-    def by_samples(self, drawn: Callable[[int], Victim], ledger: Ledger) -> list[Json]:
-        """The mean logits of 1, 5 and 20 draws ascended, judged on the engine."""
-        found: list[Json] = []
-        for samples in SAMPLES:
-            run = self.run(self.how, victim=_averaged(drawn, samples))
-            won = fooled(ledger, self.data, found=run.patches)
-            found.append({"samples": samples, **step(self.data, won)})
-        return found
-
     def _sized(self, rows: int, columns: int) -> Ascent:
         return replace(self.how, patch_px=(rows, columns))
 
@@ -254,14 +243,3 @@ def _noting(score: Gain, met: list[Tensor]) -> Gain:
         return found
 
     return noted
-
-
-def _averaged(drawn: Callable[[int], Victim], samples: int) -> Victim:
-    """A victim that answers the mean logits of ``samples`` draws, other ones at each call."""
-    calls = iter(range(1 << 62))
-
-    def answers(pixels: Tensor) -> Tensor:
-        first = next(calls) * samples
-        return torch.stack([drawn(first + k)(pixels) for k in range(samples)]).mean(dim=0)
-
-    return answers

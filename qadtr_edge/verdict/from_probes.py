@@ -107,12 +107,13 @@ def loss_follows_success(case: Case) -> Check:
 
 
 def enough_samples(case: Case) -> Check:
-    """11: the rate no longer rises from 5 to 20 samples of what is random."""
-    name, remedy = "EOT large enough", "Average more samples of what is random."
+    """11: the rate no longer rises from 5 to 20 sampled places, the one thing drawn at random."""
+    name, remedy = "EOT large enough", "Average more places a step of the patches of T1."
     steps = case.series("eot")
     if steps is None:
-        return Check(11, name, "not run", "nothing random was given", None, remedy)
-    figure = ", ".join(f"{count(step, 'samples')} samples {_rate(step)}" for step in steps)
+        return Check(11, name, "not run", NOT_RUN, None, remedy)
+    listed = ", ".join(f"{count(step, 'samples')} a step {_rate(step)}" for step in steps)
+    figure = f"places averaged: {listed}; fooled at one of {count(steps[-1], 'places')} places"
     rises = len(steps) > 1 and _lead(steps[-1], steps[-2]).low > 0
     return Check(11, name, "flag" if rises else "pass", figure, _interval(steps[-1]), remedy)
 

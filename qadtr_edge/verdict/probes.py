@@ -9,7 +9,8 @@ the images fooled. Torch is imported where gradients are needed.
   repeating, permuting and showing one by one;
 - ``zero_gradients``, ``loss``, ``indicators``: what the gradients and the loss did on each image;
 - ``doubled``: steps, restarts, queries continued to twice as many, on the engine, and their union;
-- ``eot``: samples averaged, where something random was given; ``planted``: planted masking.
+- ``eot``: a patch for all images whose gradient is averaged over more places, on the engine, where
+  there are images to craft it on; ``planted``: planted masking.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def run(
     budget: Budget,
     patches: Sequence[Patch] = (),
     plain: Victim | None = None,
-    drawn: Callable[[int], Victim] | None = None,
+    crafting: Dataset | None = None,
     batch: int = BATCH,
     told: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Json]:
@@ -83,11 +84,11 @@ def run(
     - ``victim``: the network that stands for the engine where gradients are needed.
     - ``patches``: made for all images on an unmasked network, swept behind planted masking.
     - ``plain``: the victim without straight-through rules, where there is one.
-    - ``drawn``: the victim of the k-th draw, where the engine or the defence is random.
+    - ``crafting``: images of which none is in ``data``, to craft a patch for all images on.
 
     Raises ``BadInput`` when there is none, and ``EngineFailed`` for logits that are no numbers.
     """
-    from . import ascending, masking
+    from . import ascending, masking, sampling
 
     ledger = Ledger(model, batch=batch)
     subset, clean = _subset(victim, ledger, data=data, limit=budget.images)
@@ -123,8 +124,11 @@ def run(
     found["loss"] = white.loss(clean)
     found["indicators"] = white.indicators(ledger, fallen=fallen, unbounded=unbounded)
     told("loss")
-    if drawn is not None:
-        found["eot"] = white.by_samples(drawn, ledger)
+    if crafting is not None:
+        found["eot"] = sampling.by_samples(
+            victim, ledger, data=subset, crafting=crafting, patch_px=patch_px, steps=budget.steps,
+            seed=seed,
+        )  # fmt: skip
     told("eot")
     rows = np.arange(min(budget.planted_images, len(subset)))
     found["planted"] = masking.broken(

@@ -58,7 +58,7 @@ def test_the_forward_pass_is_the_same_with_gradients(mixed: QuantNet) -> None:
     for bits in (8, 2):
         graph = lower(mixed, bits=bits)
         wanted = judge.run(graph, images.numpy())
-        for rule in ("clipped", "identity"):
+        for rule in ("clipped", "identity", "autograd"):
             pixels = images.float().requires_grad_()
             assert np.array_equal(Twin(graph, backward=rule)(pixels).detach().numpy(), wanted)
 
@@ -135,3 +135,12 @@ def test_a_saturated_pixel_has_no_gradient_when_clipped() -> None:
     twin(pixels).square().sum().backward()
     assert (pixels.grad[:, :, 0] == 0).all()
     assert (pixels.grad[:, :, 1:] != 0).any()
+
+
+@pytest.mark.parametrize("bits", [8, 2])
+def test_plain_autograd_has_no_gradient_at_all(net: QuantNet, mixed: QuantNet, bits: int) -> None:
+    images = nets.pixels(8, seed=4)
+    for made in (net, mixed):
+        twin = Twin(lower(made, bits=bits), backward="autograd")
+        labels = twin(images).argmax(1)
+        assert not gradient(twin, images, labels).any()

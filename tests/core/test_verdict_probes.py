@@ -15,15 +15,18 @@ from torch import Tensor
 
 from qadtr_edge import metrics
 from qadtr_edge.attacks import planted
+from qadtr_edge.attacks.gap import Gap
 from qadtr_edge.attacks.queries import Ledger, Model
 from qadtr_edge.data.dataset import Dataset
 from qadtr_edge.errors import BadInput
+from qadtr_edge.patch.placement import policy
 from qadtr_edge.types import Json, Pixels
-from qadtr_edge.verdict import asking, probes
+from qadtr_edge.verdict import asking, probes, sampling
 from qadtr_edge.verdict.ascending import White
 from toy import Quadrants, pictures, reordered
 
 DATA = pictures(24, split="test")
+CRAFT = pictures(60, split="craft")
 SMALL = replace(
     probes.BUDGETS["quick"], images=16, steps=8, queries=30, draws=20, random_images=8,
     planted_images=6,
@@ -51,7 +54,7 @@ def test_all_probes_make_one_json_document() -> None:
     names: list[str] = []
     found = probes.run(
         Quadrants(), bright, data=DATA, patch_px=(5, 5), seed=0, budget=SMALL, told=names.append,
-        plain=lambda pixels: bright(pixels.round()), drawn=lambda draw: bright,
+        plain=lambda pixels: bright(pixels.round()), crafting=CRAFT,
     )  # fmt: skip
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert tuple(names) == probes.NAMES
@@ -66,6 +69,8 @@ def test_all_probes_make_one_json_document() -> None:
     assert found["zero_gradients"]["plain"] == 16
     assert found["zero_gradients"]["straight_through"] < 8
     assert found["loss"]["disagree"] == 0
+    assert [(step["samples"], step["places"]) for step in found["eot"]] == [(1, 5), (5, 5), (20, 5)]
+    assert found["eot"][-1]["fooled"] > 0
     assert [step["masking"] for step in found["planted"]] == [
         one.name for one in planted.planted(Quadrants(), bright, clean=Quadrants()(DATA.images))
     ]
@@ -119,6 +124,44 @@ def test_the_last_entry_is_the_union_of_all_that_was_doubled() -> None:
     assert steps == {"what": "steps", "eligible": 4, "fooled": 1, "gained": 1, "lost": 0}
     assert queries == {"what": "queries", "eligible": 4, "fooled": 1, "gained": 1, "lost": 0}
     assert union == {"what": "budget", "eligible": 4, "fooled": 2, "gained": 2, "lost": 0}
+
+
+class Watching:
+    """A victim that keeps what it is shown where a gradient is asked for."""
+
+    def __init__(self) -> None:
+        self.shown: list[np.ndarray] = []
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        if pixels.requires_grad:
+            self.shown.append(pixels.detach().numpy().copy())
+        return bright(pixels)
+
+
+def test_samples_are_places_of_the_same_images() -> None:
+    """One place a step is the first of five; five are all others, of one start and one batch."""
+    attack, seen = Gap(patch_px=(5, 5), steps=3), {}
+    how = policy(attack.placement, image_px=16)
+    for samples in (1, 5):
+        victim = Watching()
+        sampling._crafted(attack, victim, CRAFT, how=how, samples=samples, seed=0)
+        assert len(victim.shown) == attack.steps * samples
+        seen[samples] = victim.shown
+    assert np.array_equal(seen[1][0], seen[5][0])
+    first = np.stack(seen[5][:5])
+    assert len({each.tobytes() for each in first}) == 5
+    same = (first == first[0]).all(axis=(0, 2))
+    assert same.mean() > 0.3, "whatever no patch covers is one batch of images"
+
+
+def test_the_patch_is_judged_where_the_engine_shows_it() -> None:
+    """The engine that is never wrong is not fooled, whatever the victim thinks."""
+    data = right()
+    found = sampling.by_samples(
+        bright, Ledger(lambda images: np.eye(4, dtype=np.float32)[data.labels]),
+        data=data, crafting=CRAFT, patch_px=(6, 6), steps=4, seed=0,
+    )  # fmt: skip
+    assert [step["fooled"] for step in found if isinstance(step, dict)] == [0, 0, 0]
 
 
 def test_random_patches_sway_no_neighbour() -> None:
