@@ -7,14 +7,13 @@ buffers. Pixels enter as the engine's input type says: int8 codes (the byte less
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from qadtr_edge import provenance, registry
 from qadtr_edge.errors import BadInput, EngineFailed
@@ -24,7 +23,7 @@ from . import facts as facts_file
 from . import trt_inspect, trt_runtime
 from .calls import check_images, check_logits, closed, content_of
 from .onnx_file import OUTPUT
-from .trt_form import INPUT_ZERO_POINT
+from .trt_slot import Device, Slot, Tensor
 
 if TYPE_CHECKING:
     import tensorrt
@@ -32,33 +31,6 @@ if TYPE_CHECKING:
 MODEL, ENGINE = "model.onnx", "model.engine"
 SLOTS = 2
 _PLANS = {".engine", ".plan", ".trt"}
-
-
-class Stream(Protocol):
-    """What is used of ``kernels.memory.Stream``."""
-
-    @property
-    def handle(self) -> int: ...
-
-    def copy_in(self, address: int, host: NDArray[np.generic]) -> None: ...
-
-    def copy_out(self, host: NDArray[np.generic], address: int) -> None: ...
-
-    def wait(self) -> None: ...
-
-
-class Device(Protocol):
-    """What is used of ``kernels.memory.Device``."""
-
-    facts: dict[str, str]
-
-    def allocate(self, size_bytes: int) -> int: ...
-
-    def pinned(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[np.generic]: ...
-
-    def stream(self) -> Stream: ...
-
-    def close(self) -> None: ...
 
 
 def open_device() -> Device:
@@ -75,62 +47,6 @@ def gpu_here() -> dict[str, str]:
         return dict(device.facts)
     finally:
         device.close()
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One input or output of an engine. ``shape`` leaves out N."""
-
-    name: str
-    shape: tuple[int, ...]
-    kind: np.dtype[np.generic]
-
-    def size_bytes(self, batch: int) -> int:
-        return batch * int(np.prod(self.shape)) * self.kind.itemsize
-
-
-class _Slot:
-    """One context with its buffers and stream; at most one batch under way."""
-
-    def __init__(
-        self, engine: tensorrt.ICudaEngine, device: Device, *, image: Tensor,
-        answers: Sequence[Tensor], batch: int,
-    ) -> None:  # fmt: skip
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise EngineFailed("The GPU has no memory left for the engine.", "Use a smaller batch.")
-        self._image = image
-        self._stream = device.stream()
-        self._fed = device.pinned((batch, *image.shape), image.kind)
-        self._fed_at = device.allocate(image.size_bytes(batch))
-        self._context.set_tensor_address(image.name, self._fed_at)
-        self.answers: dict[str, NDArray[np.generic]] = {}
-        self._answers_at: dict[str, int] = {}
-        for tensor in answers:
-            self.answers[tensor.name] = device.pinned((batch, *tensor.shape), tensor.kind)
-            self._answers_at[tensor.name] = device.allocate(tensor.size_bytes(batch))
-            self._context.set_tensor_address(tensor.name, self._answers_at[tensor.name])
-        self.busy: slice | None = None
-
-    def start(self, images: Pixels, *, size: int) -> None:
-        """Queues ``images``, filled up with blank ones to ``size``."""
-        fed = self._fed[:size]
-        codes = fed.view(np.uint8)
-        if self._image.kind == np.int8:
-            np.bitwise_xor(images, np.uint8(INPUT_ZERO_POINT), out=codes[: len(images)])
-        else:
-            codes[: len(images)] = images
-        fed[len(images) :] = 0
-        if not self._context.set_input_shape(self._image.name, (size, *self._image.shape)):
-            raise EngineFailed(f"The engine refuses {size} images.", "Build it for that batch.")
-        self._stream.copy_in(self._fed_at, fed)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise EngineFailed("TensorRT failed to run the engine.", "Build it again on this GPU.")
-        for name, host in self.answers.items():
-            self._stream.copy_out(host[:size], self._answers_at[name])
-
-    def wait(self) -> None:
-        self._stream.wait()
 
 
 class TrtEngine:
@@ -164,8 +80,8 @@ class TrtEngine:
             self._device.close()
             raise
 
-    def _slot(self) -> _Slot:
-        return _Slot(
+    def _slot(self) -> Slot:
+        return Slot(
             self._engine, self._device, image=self._image, answers=self._answers,
             batch=self._range[1],
         )  # fmt: skip
@@ -182,21 +98,32 @@ class TrtEngine:
 
     def outputs(self, images: Pixels) -> dict[str, NDArray[np.generic]]:
         """Every output of the engine by name, ``(N, …)``; the first is the logits."""
+        found = {t.name: np.empty((len(images), *t.shape), t.kind) for t in self._answers}
+        for number, (part, size) in enumerate(self._parts(images)):
+            slot = self._slots[number % len(self._slots)]
+            _collect(slot, found)
+            slot.start(images[part], size=size)
+            slot.busy = part
+        for slot in self._slots:
+            _collect(slot, found)
+        return found
+
+    def device_ms(self, images: Pixels) -> float:
+        """Milliseconds the GPU computes on these images; copies and the host's part are not in."""
+        return sum(
+            self._slots[0].device_ms(images[p], size=size) for p, size in self._parts(images)
+        )
+
+    def _parts(self, images: Pixels) -> list[tuple[slice, int]]:
+        """What of ``images`` goes into each call, and how many images that call takes."""
         if not self._slots:
             raise closed(self.path)
         depth, height, width = self._image.shape
         check_images(self.path, (depth, height, width), images=images)
-        found = {t.name: np.empty((len(images), *t.shape), t.kind) for t in self._answers}
         low, high = self._range
-        for number, start in enumerate(range(0, len(images), high)):
-            slot = self._slots[number % len(self._slots)]
-            _collect(slot, found)
-            part = images[start : start + high]
-            slot.start(part, size=max(len(part), low))
-            slot.busy = slice(start, start + len(part))
-        for slot in self._slots:
-            _collect(slot, found)
-        return found
+        starts = range(0, len(images), high)
+        ends = [min(start + high, len(images)) for start in starts]
+        return [(slice(a, b), max(b - a, low)) for a, b in zip(starts, ends, strict=True)]
 
     def close(self) -> None:
         if self._slots:
@@ -233,7 +160,7 @@ class TrtEngine:
         )  # fmt: skip
 
 
-def _collect(slot: _Slot, found: dict[str, NDArray[np.generic]]) -> None:
+def _collect(slot: Slot, found: dict[str, NDArray[np.generic]]) -> None:
     """Waits for the batch under way in ``slot`` and puts its answers where they belong."""
     if slot.busy is None:
         return

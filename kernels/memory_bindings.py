@@ -17,6 +17,9 @@ class BindingsMark:
     def __init__(self, cuda: ModuleType, event: object) -> None:
         self._cuda, self.event = cuda, event
 
+    def __del__(self) -> None:
+        self._cuda.cudaEventDestroy(self.event)
+
     def milliseconds_since(self, earlier: Mark) -> float:
         assert isinstance(earlier, BindingsMark)
         answer(self._cuda, self._cuda.cudaEventSynchronize(self.event))

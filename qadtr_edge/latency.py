@@ -11,9 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from . import timing
 from .devices.energy import Energy
 from .runs import width_name
+from .timing import Samples
 from .types import FLOAT_BITS, Engine, EngineFacts, Json, Pixels
 
 SCHEMA = 1
@@ -39,11 +42,14 @@ class Row:
 
     ``load_ms``: opening it; ``first_ms``: its first call with this batch; ``memory_bytes``: how
     much the process grew when it was opened; ``speedup``: against the float model.
+    ``device_ms``: what the device says of its part of each call; ``None`` where it keeps no time of
+    its own, as on a CPU, which is the host.
     """
 
     facts: EngineFacts
     timing: timing.Timing
     speedup: float | None
+    device_ms: Samples | None
     load_ms: float
     first_ms: float
     memory_bytes: int | None
@@ -54,6 +60,8 @@ class Row:
             "engine": self.facts.engine,
             "bits": self.facts.bits,
             **self.timing.summary(),
+            "device_p50_ms": self.device_percentile_ms(50),
+            "device_p99_ms": self.device_percentile_ms(99),
             "speedup_vs_fp32": None if self.speedup is None else round(self.speedup, 4),
             "load_ms": round(self.load_ms, 3),
             "first_ms": round(self.first_ms, 3),
@@ -68,7 +76,15 @@ class Row:
                 [round(value, 1) for value in (1000.0 * window).tolist()]
                 for window in self.timing.windows_ms
             ]
+            if self.device_ms is not None:
+                row["device_us"] = [round(value, 1) for value in (1000.0 * self.device_ms).tolist()]
         return row
+
+    def device_percentile_ms(self, percent: float) -> float | None:
+        """Milliseconds of the device that ``percent`` of the calls did not exceed."""
+        if self.device_ms is None:
+            return None
+        return round(float(np.percentile(self.device_ms, percent)), 6)
 
 
 @contextmanager
@@ -107,6 +123,9 @@ def rows(
                 facts,
                 found[one.key],
                 speedup=timing.speedup(yardstick, found[one.key]) if yardstick else None,
+                device_ms=timing.on_device(one.engine, images, plan=plan)
+                if isinstance(one.engine, timing.DeviceTimed)
+                else None,
                 load_ms=one.load_ms,
                 first_ms=first_ms[one.key],
                 memory_bytes=one.memory_bytes,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,16 @@ Subject = Callable[[Pixels], NDArray[np.float32]]
 Samples = NDArray[np.float64]
 Clock = Callable[[], int]
 """Nanoseconds from any origin, never going back."""
+
+
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """An engine whose device keeps a time of its own, as a GPU does by its events."""
+
+    def device_ms(self, images: Pixels) -> float:
+        """Milliseconds the device computes on these images: no copy, no part of the host."""
+        ...
+
 
 MAX_COV = 0.10
 """Coefficient of variation above which a result is not stable."""
@@ -192,6 +203,20 @@ def after_gaps(
             call(images)
             taken[gap_ms].append(clock() - begun_ns)
     return {gap: float(np.median(times)) / 1e6 for gap, times in taken.items()}
+
+
+def on_device(
+    engine: DeviceTimed, images: Pixels, *, plan: Plan, clock: Clock = time.perf_counter_ns
+) -> Samples:
+    """What the device says of each call, in milliseconds, for as long as one window.
+
+    Asked apart from ``measure``, whose calls pay for no event, and after it, when all is warm.
+    """
+    samples: list[float] = []
+    end_ns = clock() + round(plan.window_s * 1e9)
+    while clock() < end_ns or len(samples) < MIN_CALLS:
+        samples.append(engine.device_ms(images))
+    return np.array(samples, np.float64)
 
 
 def environment() -> dict[str, Json]:

@@ -23,6 +23,11 @@ def show(
     columns = ["engine", "values", "ran as", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s",
                "against fp32", "CoV", "stable"]  # fmt: skip
     lines = [_line(row) for row in rows]
+    if any(row.device_ms is not None for row in rows):
+        columns.append("device alone, p50 ms")
+        for line, row in zip(lines, rows, strict=True):
+            told = row.device_percentile_ms(50)
+            line.append("same as host" if told is None else f"{told:.3f}")
     if any(row.energy for row in rows):
         columns.append("mJ/image (above idle)")
         for line, row in zip(lines, rows, strict=True):

@@ -17,11 +17,21 @@ from numpy.typing import DTypeLike, NDArray
 from qadtr_edge.export import trt_engine, trt_runtime
 
 import handmade
-from qadtr_edge import provenance
+from qadtr_edge import provenance, timing
 from qadtr_edge.errors import BadInput, EngineFailed
 
 MEMORY: dict[int, NDArray[np.uint8]] = {}
 """Device memory by address."""
+
+
+class HostMark:
+    """When the stream came past: in a time where a copy takes 100 ms, and an image 1 ms."""
+
+    at_ms = -1.0
+
+    def milliseconds_since(self, earlier: HostMark) -> float:
+        assert min(self.at_ms, earlier.at_ms) >= 0, "read before it was waited for"
+        return self.at_ms - earlier.at_ms
 
 
 class HostStream:
@@ -32,6 +42,7 @@ class HostStream:
     def __init__(self) -> None:
         self.handle = len(HostStream.made)
         self.queue: list[tuple[str, object, object]] = []
+        self.now_ms = 0.0
         HostStream.made.append(self)
 
     def copy_in(self, address: int, host: NDArray[np.generic]) -> None:
@@ -40,14 +51,23 @@ class HostStream:
     def copy_out(self, host: NDArray[np.generic], address: int) -> None:
         self.queue.append(("out", host, address))
 
+    def mark(self) -> HostMark:
+        made = HostMark()
+        self.queue.append(("mark", made, None))
+        return made
+
     def wait(self) -> None:
         for kind, to, source in self.queue:
-            if kind == "in":
+            if kind == "mark":
+                to.at_ms = self.now_ms  # type: ignore[attr-defined]
+            elif kind == "in":
+                self.now_ms += 100
                 data = source.tobytes()  # type: ignore[attr-defined]
                 MEMORY[to][: len(data)] = np.frombuffer(data, np.uint8)  # type: ignore[index]
             elif kind == "run":
-                source()  # type: ignore[operator]
+                self.now_ms += source()  # type: ignore[operator]
             else:
+                self.now_ms += 100
                 raw = to.view(np.uint8).reshape(-1)  # type: ignore[attr-defined]
                 raw[:] = MEMORY[source][: raw.size]  # type: ignore[index]
         self.queue = []
@@ -95,12 +115,13 @@ class Context:
     def execute_async_v3(self, stream: int) -> bool:
         shape = self.shape
 
-        def compute() -> None:
+        def compute() -> float:
             count = int(np.prod(shape))
             codes = MEMORY[self.at["images"]][:count].view(np.int8).reshape(shape)
             flat = codes.reshape(shape[0], -1).astype(np.float32)
             made = np.stack([flat.sum(1), flat[:, 0]], 1)
             MEMORY[self.at["logits"]][: made.nbytes] = np.frombuffer(made.tobytes(), np.uint8)
+            return shape[0]
 
         HostStream.made[stream].queue.append(("run", None, compute))
         return True
@@ -188,6 +209,20 @@ def test_two_batches_are_under_way_at_once(plan: Path) -> None:
     with trt_engine.TrtEngine(plan) as engine:
         engine(images)
     assert len(HostStream.made) == trt_engine.SLOTS == 2
+
+
+@pytest.mark.parametrize(("count", "computed_ms"), [(1, 2), (3, 3), (4, 4), (9, 4 + 4 + 2)])
+def test_the_device_is_timed_without_the_copies(count: int, computed_ms: float, plan: Path) -> None:
+    """In parts of at most four images, and at least two; afterwards the engine answers as ever."""
+    plan.write_text("-1 2 int8")
+    images = handmade.images(count)
+    with trt_engine.TrtEngine(plan) as engine:
+        assert isinstance(engine, timing.DeviceTimed)
+        engine(images)
+        assert engine.device_ms(images) == computed_ms
+        np.testing.assert_array_equal(engine(images), wanted(images, 128))
+    with pytest.raises(EngineFailed, match="closed"):
+        engine.device_ms(images)
 
 
 def test_the_engine_beside_the_onnx_file_is_opened_and_observed(plan: Path) -> None:
