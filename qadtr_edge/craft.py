@@ -6,6 +6,7 @@ stored in parts as they are found, so that an interrupted crafting goes on where
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from . import replay
+from .attacks.differential import Both
+from .attacks.kept import Found
 from .attacks.per_image import BATCH, PerImage
 from .attacks.victim import Attack, Told, Victim
 from .data.dataset import Dataset
@@ -25,7 +28,7 @@ from .models import checkpoint
 from .models.quantnet import QuantNet
 from .patch import bank
 from .runs import Run, width_name
-from .search import in_parts, only
+from .search import all_in_parts, only
 from .types import FLOAT_BITS, Json, Labels, Patch, PlacedPatches
 
 RECIPE = 1
@@ -42,7 +45,7 @@ class Prey:
 
     victim: Victim
     name: str
-    knowledge: Literal["simulation", "surrogate"]
+    knowledge: Literal["simulation", "surrogate", "both"]
     digest: str
 
 
@@ -114,6 +117,26 @@ def prey(run: Run, kind: str, *, bits: int) -> Prey:
     )
 
 
+def beside_float(run: Run, falls: Prey, *, bits: int) -> Prey:
+    """``falls``, the victim that is to fall, and the float model of the run that is to stay right.
+
+    Raises ``BadInput`` when the engine is the float model, or the checkpoint holds none.
+    """
+    if bits == FLOAT_BITS:
+        raise BadInput(
+            "Differential patches fool a quantized engine and not its float model, and this engine "
+            "is the float model.",
+            "Choose a width: --bits 8.",
+        )
+    original = prey(run, "float", bits=bits)
+    return Prey(
+        Both(falls.victim, original.victim),
+        f"{falls.name}+{original.name}",
+        "both",
+        f"{falls.digest}+{original.digest}",
+    )
+
+
 def _all_widths(run: Run, net: QuantNet, *, bits: int) -> Prey:
     names = "+".join(width_name(width) for width in net.widths)
     return Prey(
@@ -159,11 +182,13 @@ def craft(
 
 
 def craft_each(
-    attack: PerImage, prey: Prey, *, data: Dataset, folder: Path, seed: int, told: Told
-) -> PlacedPatches:
+    attack: PerImage, prey: Prey, *, data: Dataset, folder: Path, seed: int, told: Told,
+    kappas: Sequence[float] = (),
+) -> Found:  # fmt: skip
     """The patch and place of this attack for each image of ``data``, the scored split.
 
-    From ``folder`` or found now and kept there, as ``craft`` does.
+    Beside the best, the first that led by each of ``kappas``. From ``folder`` or found now and kept
+    there, as ``craft`` does.
     """
     recipe: dict[str, Json] = {
         "recipe": RECIPE,
@@ -174,7 +199,7 @@ def craft_each(
         "data": replay.data_digest(data),
     }
 
-    def find(rows: Labels) -> PlacedPatches:
+    def find(rows: Labels) -> tuple[PlacedPatches, ...]:
         found = attack.search(prey.victim, only(data, rows), seed=seed, told=told)
         how: dict[str, Json] = {
             "victim_name": prey.name,
@@ -182,9 +207,11 @@ def craft_each(
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        return replace(found, origin={**found.origin, **how})
+        kept = (found.best, *(found.first[kappa] for kappa in kappas))
+        return tuple(replace(one, origin={**one.origin, **how}) for one in kept)
 
-    return in_parts(
-        find, recipe, images=len(data), part=BATCH, folder=folder,
-        spared=lambda count: told(count * attack.budget, ""),
+    best, *first = all_in_parts(
+        find, (recipe, *({**recipe, "kappa": kappa} for kappa in kappas)), images=len(data),
+        part=BATCH, folder=folder, spared=lambda count: told(count * attack.budget, ""),
     )  # fmt: skip
+    return Found(best, dict(zip(kappas, first, strict=True)))

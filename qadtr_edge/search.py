@@ -76,27 +76,62 @@ def in_parts(
     spared: Callable[[int], None],
     require: Callable[[], None] = lambda: None,
 ) -> PlacedPatches:
+    """``all_in_parts`` of one."""
+    (found,) = all_in_parts(
+        lambda rows: (find(rows),), (recipe,), images=images, part=part, folder=folder,
+        spared=spared, require=require,
+    )  # fmt: skip
+    return found
+
+
+def all_in_parts(
+    find: Callable[[Labels], Sequence[PlacedPatches]],
+    recipes: Sequence[Mapping[str, Json]],
+    *,
+    images: int,
+    part: int,
+    folder: Path,
+    spared: Callable[[int], None],
+    require: Callable[[], None] = lambda: None,
+) -> tuple[PlacedPatches, ...]:
     """What ``find`` gives for the rows of all images, ``part`` of them found and stored together.
 
-    What ``folder`` holds under the key of ``recipe`` is read, and ``spared`` told how many images
-    that were. ``require`` is called before anything is looked for.
+    It gives patches for each of ``recipes``, in their order. What ``folder`` holds under the keys
+    of all is read, and ``spared`` told how many images that were. ``require`` is called before
+    anything is looked for.
     """
-    key = bank.key(recipe)
-    path = folder / f"{key}.npz"
-    if path.is_file():
+    keys = [bank.key(recipe) for recipe in recipes]
+    paths = [folder / f"{key}.npz" for key in keys]
+    if all(path.is_file() for path in paths):
         spared(images)
-        return placed.load(path)
+        return tuple(placed.load(path) for path in paths)
     require()
-    parts, files = [], []
+    parts: list[Sequence[PlacedPatches]] = []
+    files: list[Path] = []
     for start in range(0, images, part):
         rows = np.arange(start, min(start + part, images))
-        files.append(folder / f"{key}-{start}.npz")
-        if files[-1].is_file():
+        there = [folder / f"{key}-{start}.npz" for key in keys]
+        files += there
+        if all(file.is_file() for file in there):
             spared(len(rows))
-            parts.append(placed.load(files[-1]))
+            parts.append([placed.load(file) for file in there])
             continue
         parts.append(find(rows))
-        placed.save(parts[-1], files[-1])
+        for one, file in zip(parts[-1], there, strict=True):
+            placed.save(one, file)
+    found = tuple(
+        _whole(each, recipe=recipe, path=path)
+        for each, recipe, path in zip(zip(*parts, strict=True), recipes, paths, strict=True)
+    )
+    for file in files:
+        file.unlink()
+    return found
+
+
+def _whole(
+    parts: Sequence[PlacedPatches], *, recipe: Mapping[str, Json], path: Path
+) -> PlacedPatches:
+    """The parts as one, kept at ``path``."""
     found = placed.joined(parts)
     origin = {**found.origin, **recipe}
     tallies = [cast(dict[str, Json], one.origin["tally"]) for one in parts if "tally" in one.origin]
@@ -104,8 +139,6 @@ def in_parts(
         origin["tally"] = _sum(tallies)
     found = replace(found, origin=origin)
     placed.save(found, path)
-    for file in files:
-        file.unlink()
     return found
 
 

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from .. import streams
 from ..data.dataset import Dataset
 from ..integer.twin import Backward, Twin
-from ..types import Json, PlacedPatches
+from ..types import Json
 from . import upright
-from .ascent import Ascent, Gain, Loss, Moves, ascend, gain_of
+from .ascent import KAPPAS, Ascended, Ascent, Gain, Loss, Moves, ascend, gain_of
+from .kept import Found, Kept
 from .per_image import BATCH, lead_of
 from .victim import Told, Victim, as_pixels, frozen
 
@@ -108,10 +109,9 @@ class Adaptive:
             "noises": self.noises,
         }
 
-    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> PlacedPatches:
+    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place of largest margin that any way found on each image of ``data``."""
-        pixels = np.zeros((len(data), 3, *self.how.patch_px), np.uint8)
-        corners = np.zeros((len(data), 2), np.int64)
+        kept = Kept(data.ids, self.how.patch_px)
         image_px = (data.images.shape[2], data.images.shape[3])
         noise = self._noise(image_px, seed=seed)
         with frozen(victim):
@@ -123,30 +123,19 @@ class Adaptive:
                     clean = victim(images).float()
                 ways = ways_of(victim, clean.shape[1], target=self.target)
                 lead = lead_of(labels, target=self.target)
-                best = torch.full((len(rows),), -torch.inf)
                 for attempt in range(self.restarts):
                     way = ways[attempt % len(ways)]
                     found = ascend(
                         _taken(victim, way, noise), images,
                         gain=_gain(way, labels, clean, target=self.target), how=self.how,
-                        ids=ids, seed=streams.key(seed, self.name, attempt), score=lead,
+                        ids=ids, seed=streams.key(seed, self.name, attempt), score=lead, lead=lead,
                         told=partial(told, len(rows), ""),
                     )  # fmt: skip
-                    with torch.no_grad():
-                        shown = upright.paste(images, found.pixels, corners=found.corners)
-                        reached = lead(victim(shown).float())
-                    better = (reached > best).numpy()
-                    best = torch.maximum(reached, best)
-                    pixels[rows[better]] = found.pixels.numpy()[better].astype(np.uint8)
-                    corners[rows[better]] = found.corners.numpy()[better]
-        return PlacedPatches(
-            ids=data.ids,
-            pixels=pixels,
-            mask=np.ones(self.how.patch_px, np.bool_),
-            placements=upright.placements(torch.from_numpy(corners)),
-            target=self.target,
-            origin={"attack": self.name, "parameters": self.parameters, "seed": seed},
-        )
+                    kept.offer(judged(found, victim, images=images, lead=lead), rows)
+        origin: dict[str, Json] = {
+            "attack": self.name, "parameters": self.parameters, "seed": seed,
+        }  # fmt: skip
+        return kept.found(target=self.target, origin=origin)
 
     def _noise(self, image_px: tuple[int, int], *, seed: int) -> Tensor:
         """Patterns ``(noises, 3, H, W)``, the same for all images: none sways another's."""
@@ -181,6 +170,20 @@ class Smoothed(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         each = [pixels, *(pixels + pattern for pattern in self.noise)]
         return torch.stack([self.victim(shown) for shown in each]).mean(dim=0)
+
+
+@torch.no_grad()
+def judged(found: Ascended, victim: Victim, *, images: Tensor, lead: Gain) -> Ascended:
+    """What was found through one way, with the leads it has on the victim itself."""
+
+    def of(pixels: Tensor, corners: Tensor) -> Tensor:
+        return lead(victim(upright.paste(images, pixels, corners=corners)).float())
+
+    first = []
+    for kappa, one in zip(KAPPAS, found.first, strict=True):
+        there = of(one.pixels, one.corners)
+        first.append(one._replace(reached=one.reached & (there > 0.0) & (there >= kappa)))
+    return found._replace(score=of(found.pixels, found.corners), first=tuple(first))
 
 
 def _taken(victim: Victim, way: Way, noise: Tensor) -> Victim:

@@ -55,28 +55,44 @@ class Ascent:
     attempts: int = 1
 
 
+KAPPAS = (0.0, 1.0, 3.0)
+"""Leads, in logits, of which the first patch that reaches each is kept beside the best one."""
+
+
+class First(NamedTuple):
+    """The first patch of each image that led by some kappa; what the others hold says nothing."""
+
+    reached: Tensor
+    pixels: Tensor
+    corners: Tensor
+
+
 class Ascended(NamedTuple):
     """``pixels (N, 3, h, w) float32``: whole numbers 0..255; ``corners (N, 2) int64``: row, column.
 
-    ``score (N,)``: of each image's patch at its place, the largest that was met.
+    ``score (N,)``: of each image's patch at its place, the largest that was met. ``first``: for each
+    of ``KAPPAS`` where a lead was given, else none.
     """
 
     pixels: Tensor
     corners: Tensor
     score: Tensor
+    first: tuple[First, ...] = ()
 
 
 def ascend(
     victim: Victim, images: Tensor, *, gain: Gain, how: Ascent, ids: Labels, seed: int,
-    score: Gain | None = None, told: Callable[[], None] = lambda: None,
+    score: Gain | None = None, lead: Gain | None = None, told: Callable[[], None] = lambda: None,
 ) -> Ascended:  # fmt: skip
     """The patch and place of largest ``score`` met while ascending ``gain``, for each image.
 
-    ``images (N, 3, H, W) float32`` in 0..255; ``score``: the gain unless given. What is drawn for
-    an image depends on (seed, its id) alone. ``told`` is called after each step. The victim must be
-    as it is to be attacked: mode and parameters are the caller's.
+    ``images (N, 3, H, W) float32`` in 0..255; ``score``: the gain unless given. ``lead``: in
+    logits, above 0 exactly where the attack has won; with it the first patch to lead by each of
+    ``KAPPAS`` is kept too. What is drawn for an image depends on (seed, its id) alone. ``told`` is
+    called after each step. The victim must be as it is to be attacked: mode and parameters are the
+    caller's.
     """
-    walk = _Walk(victim, images, gain=gain, score=score or gain, how=how)
+    walk = _Walk(victim, images, gain=gain, score=score or gain, lead=lead, how=how)
     for attempt in range(how.attempts):
         at = walk.start(ids, streams.key(seed, "ascent", attempt))
         for step in range(how.steps):
@@ -126,9 +142,11 @@ class _Walk:
     """The images, what is ascended on them, and the best patch that each has met."""
 
     def __init__(
-        self, victim: Victim, images: Tensor, *, gain: Gain, score: Gain, how: Ascent
-    ) -> None:
-        self.victim, self.images, self.gain, self.score, self.how = victim, images, gain, score, how
+        self, victim: Victim, images: Tensor, *, gain: Gain, score: Gain, lead: Gain | None,
+        how: Ascent,
+    ) -> None:  # fmt: skip
+        self.victim, self.images, self.how = victim, images, how
+        self.gain, self.score, self.lead = gain, score, lead
         image_px = (images.shape[2], images.shape[3])
         places = upright.corners_of(image_px, how.patch_px, avoid_px=how.avoid_px)
         self.places = places if how.corner is None else np.array([how.corner], np.int64)
@@ -188,13 +206,36 @@ class _Walk:
     def _offer(self, values: Tensor, corners: Tensor, *, logits: Tensor) -> None:
         """Keeps, for each image, what scores more than what was kept."""
         score, pixels = self.score(logits), (255.0 * values).round()
+        leads = () if self.lead is None else self._reached(self.lead(logits))
         if self.best is None:
-            self.best = Ascended(pixels, corners, score)
+            first = tuple(First(reached, pixels, corners) for reached in leads)
+            self.best = Ascended(pixels, corners, score, first)
             return
         kept = self.best
         better = score > kept.score
         self.best = Ascended(
-            torch.where(better[:, None, None, None], pixels, kept.pixels),
-            torch.where(better[:, None], corners, kept.corners),
+            *_chosen(better, (pixels, corners), (kept.pixels, kept.corners)),
             torch.where(better, score, kept.score),
+            tuple(
+                First(
+                    reached | first.reached,
+                    *_chosen(first.reached, (first.pixels, first.corners), (pixels, corners)),
+                )
+                for reached, first in zip(leads, kept.first, strict=True)
+            ),
         )
+
+    @staticmethod
+    def _reached(lead: Tensor) -> tuple[Tensor, ...]:
+        """For each of ``KAPPAS``, the images won by that lead."""
+        return tuple((lead > 0.0) & (lead >= kappa) for kappa in KAPPAS)
+
+
+def _chosen(
+    where: Tensor, yes: tuple[Tensor, Tensor], no: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Pixels and corners of the one or the other."""
+    return (
+        torch.where(where[:, None, None, None], yes[0], no[0]),
+        torch.where(where[:, None], yes[1], no[1]),
+    )

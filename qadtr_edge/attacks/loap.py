@@ -6,12 +6,14 @@ that leave the central 10x10 pixels of a 32x32 image free (``avoid_px=10``).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from ..data.dataset import Dataset
-from ..types import Json, PlacedPatches
+from ..types import Json
 from . import per_image
-from .ascent import Ascent, Moves
+from .ascent import Ascent, Moves, gain_of
+from .kept import Found
 from .victim import Told, Victim
 
 
@@ -63,8 +65,10 @@ class Loap:
             "attempts": how.attempts,
         }
 
-    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> PlacedPatches:
+    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place of largest cross-entropy found on each image of ``data``."""
+        loss = partial(gain_of, "cross_entropy", target=self.target)
         return per_image.search(
-            self, victim, data=data, how=self.how, loss="cross_entropy", seed=seed, told=told
-        )
+            self, victim, data=data, how=self.how, gain=loss, score=loss,
+            lead=partial(per_image.lead_of, target=self.target), seed=seed, told=told,
+        )  # fmt: skip

@@ -9,14 +9,18 @@ and Ajanthan, AAAI 2022).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
+
+from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.placement import check_fit, policy
-from ..types import Json, PlacedPatches
+from ..types import Json
 from . import per_image
-from .ascent import Ascent, Loss, Moves
+from .ascent import Ascent, Gain, Loss, Moves, gain_of
+from .kept import Found
 from .parameters import parameters_of
 from .victim import Told, Victim
 
@@ -69,20 +73,27 @@ class Pgd:
     def parameters(self) -> dict[str, Json]:
         return parameters_of(self)
 
-    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> PlacedPatches:
+    def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch of largest margin found on each image of ``data``.
 
-        Raises ``BadInput`` for a placement that rotates.
+        Raises ``BadInput`` for a placement that rotates, and for a loss that compares more classes
+        than there are.
         """
         image_px = (data.images.shape[2], data.images.shape[3])
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
             stride=self.stride, attempts=self.restarts, corner=self._corner(image_px),
         )  # fmt: skip
+        per_image.require_classes(victim, data, loss=self.loss, target=self.target)
+        lead = partial(per_image.lead_of, target=self.target)
         return per_image.search(
-            self, victim, data=data, how=how, loss=self.loss, temperature=self.temperature,
-            by_lead=True, enough=self.kappa, seed=seed, told=told,
+            self, victim, data=data, how=how, gain=self._gain, score=lead, lead=lead,
+            enough=self.kappa, seed=seed, told=told,
         )  # fmt: skip
+
+    def _gain(self, labels: Tensor) -> Gain:
+        plain = gain_of(self.loss, labels, target=self.target)
+        return lambda logits: plain(logits / self.temperature)
 
     def _corner(self, image_px: tuple[int, int]) -> tuple[int, int] | None:
         """The one place of the placement, or ``None`` when any place will do."""

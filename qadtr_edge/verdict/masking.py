@@ -46,7 +46,7 @@ def broken(
         able = metrics.predicted(answers) == data.labels
         same = one.model is model  # only its gradients differ, which no search asks for
         won = whole if same else searched(one.model, clean=answers)
-        white = pgd.search(one.victim, data, seed=seed, told=lambda count, note: None)
+        white = pgd.search(one.victim, data, seed=seed, told=lambda count, note: None).best
         found.append(
             {
                 "masking": one.name,

@@ -65,7 +65,7 @@ class Rough(nn.Module):
 def search(
     attack: Adaptive | Pgd, victim: nn.Module, *, data: object = TEST, seed: int = 0
 ) -> PlacedPatches:
-    return attack.search(victim, data, seed=seed, told=lambda count, note: None)  # type: ignore[arg-type]
+    return attack.search(victim, data, seed=seed, told=lambda count, note: None).best  # type: ignore[arg-type]
 
 
 def rate(victim: nn.Module, found: PlacedPatches) -> float:

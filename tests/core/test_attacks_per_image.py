@@ -50,7 +50,7 @@ class Bright(nn.Module):
 
 def search(attack: per_image.PerImage, victim: nn.Module | None = None, *, seed: int = 0,
            data: object = TEST) -> PlacedPatches:  # fmt: skip
-    return attack.search(victim or Bright(), data, seed=seed, told=lambda count, note: None)
+    return attack.search(victim or Bright(), data, seed=seed, told=lambda count, note: None).best
 
 
 def patched(found: PlacedPatches) -> np.ndarray:
@@ -169,7 +169,7 @@ def test_kappa_spares_restarts_and_still_wins_by_it() -> None:
     eager, full = Bright(), Bright()
     small = {"steps": 8, "patch_px": (3, 3), "restarts": 6}
     attack = Pgd(kappa=0.0, **small)
-    found = attack.search(eager, TEST, seed=0, told=lambda count, note: told.append(count))
+    found = attack.search(eager, TEST, seed=0, told=lambda count, note: told.append(count)).best
     every = search(Pgd(**small), full)
     assert sum(told) == attack.budget * len(TEST)
     won, most = (metrics.predicted(patched(each)) != TEST.labels for each in (found, every))

@@ -116,7 +116,7 @@ def test_the_gradient_attack_is_flagged(world: World, name: str, tmp_path: Path)
         if name != "label-only head"
         else LabelSearch(patch_px=PATCH_PX, queries=300)
     )
-    white = pgd.search(masked.victim, images, seed=0, told=lambda count, note: None)
+    white = pgd.search(masked.victim, images, seed=0, told=lambda count, note: None).best
     black = search.search(
         masked.model, images, clean=subject.clean, seed=0, batch=64, told=lambda count, note: None
     )
