@@ -78,6 +78,7 @@ TABLES: dict[str, dict[str, str]] = {
         "adaptive": "qadtr_edge.attacks.adaptive:Adaptive",
         "loap": "qadtr_edge.attacks.loap:Loap",
         "pgd": "qadtr_edge.attacks.pgd:Pgd",
+        "differential": "qadtr_edge.attacks.differential:Differential",
     },
     "search": {  # attacks that ask the engine itself: attacks.queries.Search
         "sweep": "qadtr_edge.attacks.sweep:Sweep",

@@ -44,6 +44,13 @@ class Line:
 CONTROL_PLACES = {"quick": 5, "default": 20, "full": 20}
 """T0: how often grey, noise, crop and the shuffled patch are replayed; as T1."""
 
+DIFFERENTIAL = {
+    "quick": {"steps": 40, "restarts": 2},
+    "default": {"steps": 100, "restarts": 10},
+    "full": {"steps": 100, "restarts": 30},
+}
+"""T7, an option of every suite: what T3 spends, on two networks."""
+
 OWN = ("twin",)
 ALL = ("twin", "simulation", "other", "widths")
 

@@ -70,8 +70,8 @@ class First(NamedTuple):
 class Ascended(NamedTuple):
     """``pixels (N, 3, h, w) float32``: whole numbers 0..255; ``corners (N, 2) int64``: row, column.
 
-    ``score (N,)``: of each image's patch at its place, the largest that was met. ``first``: for each
-    of ``KAPPAS`` where a lead was given, else none.
+    ``score (N,)``: of each image's patch at its place, the largest that was met. ``first``: for
+    each of ``KAPPAS`` where a lead was given, else none.
     """
 
     pixels: Tensor

@@ -1,10 +1,10 @@
 """Differential patches: the engine is wrong and the float model it was made from stays right.
 
 The idea of DIVA (Hao et al., MLSys 2022, arXiv 2204.10933), for patches: only deployment has this
-failure, and whoever validates on the server never sees it. On each image the margin of the quantized
-network is ascended less a weighted hinge on the float model's, so that a step pushes both until the
-float model tips over, and from there only their difference. Steps are those of ``ascent.py``. The
-margins in place of DIVA's probabilities, the hinge and what is kept are this project's choice.
+failure, and whoever validates on the server never sees it. On each image the margin of the
+quantized network is ascended less a weighted hinge on the float model's: a step pushes both until
+the float model tips over, and from there only their difference. Steps are those of ``ascent.py``.
+The margins in place of DIVA's probabilities, the hinge and what is kept are this project's choice.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Differential:
         return parameters_of(self)
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
-        """The patch of largest ``score`` found on each image of ``data``; ``victim``: a ``Both``."""
+        """The patch of largest ``score`` found on each image of ``data``; ``victim``: ``Both``."""
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
             stride=self.stride, attempts=self.restarts,

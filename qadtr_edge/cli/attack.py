@@ -18,6 +18,7 @@ from ..suite import SUITES
 from ..types import Json, Patch
 from . import artefact as artefacts
 from . import (
+    attack_beside,
     attack_names,
     attack_plan,
     attack_show,
@@ -57,6 +58,10 @@ def attack(
             help="In place of --attack: all tiers at a fixed budget, and the checks of the result.",
         ),
     ] = None,
+    differential: Annotated[
+        bool,
+        typer.Option("--differential", help="With --suite: fool the engine, not its float model."),
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Compare with what was measured in this run."),
@@ -122,6 +127,8 @@ def attack(
             "--attack": attack, "--patch": patch, "--target": target, "--placement": placement,
             "--victim": victim, "--steps": steps, "--queries": queries, "--stride": stride,
         })  # fmt: skip
+    elif differential:
+        raise BadInput("--differential is an option of --suite.", "Use --attack differential.")
     if patch is not None:
         asking = named.searches + named.universal_searches
         crafting = None if asking and not named.crafted else attack
@@ -144,6 +151,8 @@ def attack(
         shown = artefacts.Shown(artefact, preprocess, data, data_root, images)
         aim = attack_target.of_file(shown, engine=engine, root=runs, threads=threads)
     opened, source = aim.run, aim.source
+    if differential or attack_beside.DIFFERENTIAL in named.per_image:
+        attack_beside.require(opened, [width for _, width, _ in aim.engines])
     before = None if baseline is None else open_run(baseline, runs)
     given = attack_names.given(patch)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
@@ -172,11 +181,12 @@ def attack(
         searches=named.searches,
         universal_searches=named.universal_searches,
         options={name: value for name, value in searching.items() if value is not None},
+        differential=differential,
     )
     result = carried_out(plan, aim, suite=suite, before=before)
     record(opened, "attack", options={
         "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
-        "suite": suite,
+        "suite": suite, "differential": differential,
         "baseline": baseline and str(baseline), "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from .. import console, replay
 from ..patch.placement import Policy
-from . import attack_names
+from . import attack_beside, attack_names
 from .attack_names import PER_IMAGE
 from .attack_plan import Plan
 
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from ..attacks.per_image import PerImage
 
 
-def each(plan: Plan, name: str, *, bits: int) -> replay.Unit:
-    """The patch and place of the attack ``name`` for each scored image, crafted now or before."""
+def each(plan: Plan, name: str, *, bits: int, kappas: Sequence[float] = ()) -> list[replay.Unit]:
+    """The patch and place of the attack ``name`` for each scored image, crafted now or before.
+
+    The best, and the first that led by each of ``kappas``.
+    """
     import torch
 
     from .. import craft
@@ -27,15 +32,23 @@ def each(plan: Plan, name: str, *, bits: int) -> replay.Unit:
     )
     attack = cast("PerImage", made)
     prey = craft.prey(plan.run, plan.victim, bits=bits)
+    if name == attack_beside.DIFFERENTIAL:
+        prey = craft.beside_float(plan.run, prey, bits=bits)
     total = len(plan.test) * attack.budget
     with console.Progress(f"Crafting {name} on {prey.name}", total, unit="steps") as bar:
-        patches = craft.craft_each(
+        found = craft.craft_each(
             attack,
             prey,
             data=plan.test,
             folder=plan.run.patches,
             seed=plan.seed,
             told=lambda count, note: bar.advance(count, note=note),
+            kappas=kappas,
         )
     said = replay.Attacked(name, prey.knowledge, prey.name, attack.tier, attack.threat)
-    return replay.Unit(said, patches, Policy(attack.placement), plan.seed)
+    kept = [(said, found.best)]
+    kept += [(replace(said, kappa=kappa), found.first[kappa]) for kappa in kappas]
+    return [
+        replay.Unit(spoken, patches, Policy(attack.placement), plan.seed)
+        for spoken, patches in kept
+    ]

@@ -51,6 +51,8 @@ class Plan:
     universal_searches: tuple[str, ...] = ()
     options: Mapping[str, Json] = field(default_factory=dict)
     """What attacks are constructed with beyond the above; each takes what it knows."""
+    differential: bool = False
+    """Whether a suite adds patches that leave the float model right."""
 
     def policy(self, default: str) -> Policy:
         """Where patches land: as the user said, else as the attack does. They must fit there."""
@@ -128,31 +130,6 @@ def _digests(run: Run, bits: int) -> tuple[str, ...]:
     if run.checkpoint.is_file():
         found.append(f"{digest(run.checkpoint)}@{bits}")
     return tuple(found)
-
-
-def simulation(plan: Plan, bits: int) -> replay.Subject | None:
-    """The fake-quantized network at this width, shown the same bytes; ``None`` where it cannot be.
-
-    It needs the run's checkpoint and torch, which a device has not.
-    """
-    if not plan.run.checkpoint.is_file():
-        console.say(f"{plan.run.folder} has no checkpoint: no simulation to compare with.")
-        return None
-    try:
-        import torch
-
-        from .. import craft
-        from ..attacks.victim import logits_of
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        console.say("torch is not installed: no simulation to compare with.")
-        return None
-    torch.set_num_threads(plan.threads)
-    prey = craft.prey(plan.run, "simulation", bits=bits)
-    return replay.Subject(
-        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
-    )
 
 
 def control_units(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from .. import console, replay
-from ..errors import EngineFailed
 from ..results import Store
 from ..runs import width_name
-from ..types import Engine, EngineFacts, Json, Pixels, Result
-from . import attack_plan, attack_probes, attack_suite, attack_work
+from ..types import Engine, EngineFacts, Json, Result
+from . import attack_beside, attack_probes, attack_suite, attack_work
 from .attack_plan import Plan
 from .attack_search import Asked
 
@@ -28,7 +28,10 @@ def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = N
     """Every unit of the plan, or of the suite, on one engine: done now, or found in the store."""
     facts = engine.facts
     subject = replay.Subject(
-        counted(engine, plan.classes), replay.engine_digest(facts), plan.test, plan.batch
+        attack_beside.counted(engine, plan.classes),
+        replay.engine_digest(facts),
+        plan.test,
+        plan.batch,
     )
     console.say(
         f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
@@ -38,35 +41,26 @@ def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = N
         work = attack_work.named(plan, asked)
     else:
         work = attack_suite.work(plan, asked, suite=suite)
-    simulation = attack_plan.simulation(plan, facts.bits) if work.paired else None
-    todo = [(unit, simulation) for unit in work.paired] + [(unit, None) for unit in work.alone]
+    simulation = attack_beside.simulation(plan, facts.bits) if work.paired else None
+    todo = [(unit, simulation, None) for unit in work.paired]
+    todo += [(unit, None, None) for unit in work.alone]
     known = {row.key for row in store.rows()}
     found: list[Result] = []
     label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
-    with console.Progress(label, len(todo), unit="units") as progress:
-        for unit, beside in todo:
-            key = replay.identity(unit, subject, simulation=beside)
+    total = len(todo) + len(work.differential)
+    with ExitStack() as beside, console.Progress(label, total, unit="units") as progress:
+        if work.differential:
+            original = beside.enter_context(attack_beside.float_model(plan, facts))
+            todo += [(unit, None, original) for unit in work.differential]
+        for unit, simulated, original in todo:
+            key = replay.identity(unit, subject, simulation=simulated, float_model=original)
             row = store.finished(key) if key in known else None
             if row is None:
-                row, outcomes = replay.replay(unit, facts, subject=subject, simulation=beside)
+                row, outcomes = replay.replay(
+                    unit, facts, subject=subject, simulation=simulated, float_model=original
+                )
                 store.append(row, outcomes)
             found.append(row)
             progress.advance()
     probes = {} if suite is None else attack_probes.measured(plan, asked, work=work, suite=suite)
     return Cell(facts, tuple(dict.fromkeys(found)), probes)
-
-
-def counted(engine: Engine, classes: int) -> replay.Model:
-    """The engine; what it answers is refused unless it is one logit per class."""
-
-    def answers(images: Pixels) -> replay.Logits:
-        logits = engine(images)
-        if logits.shape != (len(images), classes):
-            raise EngineFailed(
-                f"The {engine.facts.engine} engine answers {logits.shape} to {len(images)} images "
-                f"of a model with {classes} classes.",
-                "Export it again: qadtr-edge export.",
-            )
-        return logits
-
-    return answers

@@ -18,7 +18,15 @@ from ..patch.placement import check_fit, policy
 from ..results import Store
 from ..runs import Run, open_run, record
 from ..types import Engine
-from . import attack_answer, attack_plan, attack_replay, attack_suite, attack_target, attack_verdict
+from . import (
+    attack_answer,
+    attack_beside,
+    attack_plan,
+    attack_replay,
+    attack_suite,
+    attack_target,
+    attack_verdict,
+)
 from .attack_answer import Answer
 from .attack_plan import Plan
 from .attack_target import Target
@@ -65,6 +73,7 @@ def run_suite(
     threads: int = 1,
     seed: int = 0,
     baseline: RunLike | None = None,
+    differential: bool = False,
 ) -> Answer:
     """What ``qadtr-edge attack --suite`` answers: rows, unions, tiers, checks and the verdict.
 
@@ -72,13 +81,16 @@ def run_suite(
     found stays there, and what stands there already is not done again. ``engine`` is a name, at
     width ``bits`` or at all integer widths, or an engine that is open, which stays open.
     ``patch_px`` are rows and columns of the patch: 6, or 50 on large images. ``data`` and
-    ``data_root`` are as ``--data`` and ``--data-root``. Progress goes to stderr. Attacks with
-    gradients need torch. Raises ``QadtrError`` for what the verb refuses.
+    ``data_root`` are as ``--data`` and ``--data-root``, and ``differential`` is as its option.
+    Progress goes to stderr. Attacks with gradients need torch. Raises ``QadtrError`` for what the
+    verb refuses.
     """
     attack_suite.check(suite, {})
     opened = _run(run)
     Store(opened.results, opened.labels).rows()  # what cannot be read is refused before the work
     aim = _aim(opened, engine, bits=bits, data=data, threads=threads)
+    if differential:
+        attack_beside.require(opened, [width for _, width, _ in aim.engines])
     source = aim.source
     size = patch_px or attack_plan.patch_px(None, image_px=source.image_px)
     side = (source.image_px, source.image_px)
@@ -100,6 +112,7 @@ def run_suite(
         test=test,
         craft=source.load("craft", root=place, limit=CRAFT_IMAGES),
         classes=aim.classes(test),
+        differential=differential,
     )
     before = None if baseline is None else _run(baseline)
     found = carried_out(plan, aim, suite=suite, before=before)
@@ -107,6 +120,7 @@ def run_suite(
         "engine": [name for name, *_ in aim.engines], "bits": bits, "suite": suite,
         "baseline": before and str(before.folder), "patch_size": list(size),
         "images": len(test), "data": source.name, "batch": batch, "threads": threads, "seed": seed,
+        "differential": differential,
     })  # fmt: skip
     return found
 

@@ -10,9 +10,9 @@ import numpy as np
 from .. import console, metrics, replay
 from ..errors import BadInput, QadtrError, UnknownName, Unsupported
 from ..search import only
-from ..suite import CONTROL_PLACES, SELECTED_ON, SUITES, Line
+from ..suite import CONTROL_PLACES, DIFFERENTIAL, SELECTED_ON, SUITES, Line
 from ..types import Patch
-from . import attack_craft, attack_names, attack_plan, attack_search
+from . import attack_beside, attack_craft, attack_names, attack_plan, attack_search
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, UNIVERSAL_SEARCH
 from .attack_plan import Plan
 from .attack_search import Asked
@@ -67,6 +67,10 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
     for unit in _settings(made):
         places = [unit, *_elsewhere(unit, CONTROL_PLACES[suite])]
         done.alone.extend(attack_plan.control_units(plan, places))
+    if plan.differential:
+        variant = replace(plan, options=DIFFERENTIAL[suite])
+        both = attack_craft.each(variant, attack_beside.DIFFERENTIAL, bits=asked.facts.bits)
+        done.differential.extend([*both, *attack_beside.ordinary(done.paired)])
     return done
 
 
@@ -95,7 +99,7 @@ def _each(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
         for seed in _seeds(plan, line):
             variant = replace(plan, victim=victim, seed=seed, options=line.options)
             try:
-                found.append(attack_craft.each(variant, line.attack, bits=asked.facts.bits))
+                found += attack_craft.each(variant, line.attack, bits=asked.facts.bits)
             except BadInput as error:
                 _left_out(line, victim, error)
                 break

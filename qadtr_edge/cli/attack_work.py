@@ -6,26 +6,36 @@ from dataclasses import dataclass, field
 
 from .. import replay
 from . import attack_craft, attack_plan, attack_search
+from .attack_beside import DIFFERENTIAL, ordinary
 from .attack_plan import Plan
 from .attack_search import Asked
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Units to replay on an engine: ``paired`` on the simulation too, ``alone`` not."""
+    """Units to replay on an engine.
+
+    ``paired``: on the simulation too; ``alone``: not; ``differential``: on the float model too.
+    """
 
     paired: list[replay.Unit] = field(default_factory=list)
     alone: list[replay.Unit] = field(default_factory=list)
+    differential: list[replay.Unit] = field(default_factory=list)
 
 
 def named(plan: Plan, asked: Asked) -> Work:
     """The attacks the plan names, crafted, searched or found, and the controls beside them."""
     bits = asked.facts.bits
     universal = list(attack_plan.units(plan, bits))
-    each = [attack_craft.each(plan, name, bits=bits) for name in plan.per_image]
+    each: list[replay.Unit] = []
+    both: list[replay.Unit] = []
+    for name in plan.per_image:
+        found = attack_craft.each(plan, name, bits=bits)
+        (both if name == DIFFERENTIAL else each).extend(found)
     searched, matched = attack_search.units(plan, asked, beside=universal)
     asked_for = [attack_search.one(plan, asked, name=name) for name in plan.universal_searches]
     return Work(
         paired=[*universal, *each, *searched, *asked_for],
         alone=[*attack_plan.control_units(plan, [*universal, *asked_for]), *matched],
+        differential=[*both, *ordinary(each)] if both else [],
     )

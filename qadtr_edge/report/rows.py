@@ -14,6 +14,27 @@ CONTROL_TIER = "T0"
 """Tier of the controls: grey, noise, a crop of another image, the shuffled patch."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """Images of which something holds, among those it could hold of."""
+
+    held: int
+    of: int
+
+    @property
+    def rate(self) -> float:
+        return metrics.rate(self.held, self.of)
+
+    @property
+    def interval(self) -> metrics.Interval:
+        return metrics.wilson(self.held, self.of)
+
+    def as_json(self) -> dict[str, Json]:
+        low, high = self.interval.low, self.interval.high
+        return {"fooled": self.held, "eligible": self.of, "rate": self.rate, "low": low,
+                "high": high}  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """One result and the rates that follow from its counts.
@@ -79,20 +100,15 @@ class Row:
         return metrics.mcnemar(counts.sim_only, counts.engine_only)
 
     @cached_property
-    def differential(self) -> dict[str, Json] | None:
+    def differential(self) -> Share | None:
         """How often the engine falls and the float model stays right, of images both get right.
 
         ``None`` where no float model was shown the same bytes.
         """
         counts = self.result.counts
-        won, able = counts.differential_fooled, counts.differential_eligible
-        if won is None or not able:
+        if counts.differential_fooled is None or not counts.differential_eligible:
             return None
-        found = metrics.wilson(won, able)
-        return {
-            "fooled": won, "eligible": able, "rate": metrics.rate(won, able),
-            "low": found.low, "high": found.high,
-        }  # fmt: skip
+        return Share(counts.differential_fooled, counts.differential_eligible)
 
     def as_json(self) -> dict[str, Json]:
         """The row by the stable names of ``--json``."""
@@ -129,7 +145,7 @@ class Row:
             "p_mcnemar": self.p_mcnemar,
             "queries_median": result.queries_median,
             "kappa": result.kappa,
-            "differential": self.differential,
+            "differential": self.differential and self.differential.as_json(),
             "engine_digest": result.engine_digest,
             "patch_digest": result.patch_digest,
             "data_digest": result.data_digest,

@@ -1,0 +1,119 @@
+"""Who is shown the same bytes beside an engine: its simulation, and its float model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from .. import console, replay
+from ..engines import ARTEFACT, open_engine
+from ..errors import BadInput, EngineFailed
+from ..runs import Run, width_name
+from ..types import FLOAT_BITS, Engine, EngineFacts, Pixels
+from .attack_plan import Plan
+
+DIFFERENTIAL, TIER = "differential", "T7"
+ORDINARY = "pgd"
+"""The attack whose patches show what happens by itself to a float model nobody thought of."""
+
+
+def counted(engine: Engine, classes: int) -> replay.Model:
+    """The engine; what it answers is refused unless it is one logit per class."""
+
+    def answers(images: Pixels) -> replay.Logits:
+        logits = engine(images)
+        if logits.shape != (len(images), classes):
+            raise EngineFailed(
+                f"The {engine.facts.engine} engine answers {logits.shape} to {len(images)} images "
+                f"of a model with {classes} classes.",
+                "Export it again: qadtr-edge export.",
+            )
+        return logits
+
+    return answers
+
+
+def simulation(plan: Plan, bits: int) -> replay.Subject | None:
+    """The fake-quantized network at this width, shown the same bytes; ``None`` where it cannot be.
+
+    It needs the run's checkpoint and torch, which a device has not.
+    """
+    if not plan.run.checkpoint.is_file():
+        console.say(f"{plan.run.folder} has no checkpoint: no simulation to compare with.")
+        return None
+    try:
+        import torch
+
+        from .. import craft
+        from ..attacks.victim import logits_of
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        console.say("torch is not installed: no simulation to compare with.")
+        return None
+    torch.set_num_threads(plan.threads)
+    prey = craft.prey(plan.run, "simulation", bits=bits)
+    return replay.Subject(
+        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
+    )
+
+
+def require(run: Run, widths: Iterable[int]) -> None:
+    """Raises ``BadInput`` unless ``run`` holds a float model beside the engines at these widths."""
+    if not run.checkpoint.is_file():
+        raise BadInput(
+            f"Differential patches leave the float model right, and {run.folder} holds none: it "
+            "has no checkpoint.",
+            "Attack the run the engine was exported from, with --run RUN.",
+        )
+    from ..models import checkpoint
+
+    if FLOAT_BITS not in checkpoint.read_facts(run.checkpoint).widths:
+        raise BadInput(
+            f"Differential patches leave the float model right, and the checkpoint of {run.folder} "
+            "holds no float width.",
+            "Train or quantize with --bits 32,8.",
+        )
+    if FLOAT_BITS in widths:
+        raise BadInput(
+            "Differential patches fool a quantized engine and not its float model, and one of "
+            "these engines is the float model.",
+            "Choose quantized widths: --bits 8.",
+        )
+
+
+def ordinary(units: Iterable[replay.Unit]) -> list[replay.Unit]:
+    """The ordinary patches among these as units of T7: how often they too miss the float model."""
+    return [
+        replace(unit, attacked=replace(unit.attacked, tier=TIER))
+        for unit in units
+        if unit.attacked.name == ORDINARY and unit.attacked.kappa is None
+    ]
+
+
+@contextmanager
+def float_model(plan: Plan, facts: EngineFacts) -> Iterator[replay.Subject]:
+    """The float model that the engine of ``facts`` was made from, on the same images.
+
+    The engine of the same kind where the run holds it in float, else the network itself.
+    """
+    if (plan.run.engine(facts.engine, FLOAT_BITS) / ARTEFACT).is_file():
+        opened = open_engine(plan.run, facts.engine, bits=FLOAT_BITS, threads=plan.threads)
+        with opened as engine:
+            yield replay.Subject(
+                counted(engine, plan.classes), replay.engine_digest(engine.facts), plan.test,
+                plan.batch,
+            )  # fmt: skip
+        return
+    from .. import craft
+    from ..attacks.victim import logits_of
+
+    console.say(
+        f"{plan.run.folder} holds no {facts.engine} engine at {width_name(FLOAT_BITS)}: the float "
+        "network itself answers."
+    )
+    prey = craft.prey(plan.run, "float", bits=facts.bits)
+    yield replay.Subject(
+        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
+    )
