@@ -16,6 +16,7 @@ from ..data.dataset import Dataset
 from ..errors import BadInput, UnknownName
 from ..files import digest
 from ..integer import graph_file
+from ..patch import bank
 from ..patch.placement import LARGE_IMAGE_PX, Policy, check_fit, policy
 from ..runs import Run
 from ..types import Json, Patch
@@ -53,6 +54,8 @@ class Plan:
     """What attacks are constructed with beyond the above; each takes what it knows."""
     differential: bool = False
     """Whether a suite adds patches that leave the float model right."""
+    certificate: bool = False
+    """Whether the images are certified around each engine too."""
 
     def policy(self, default: str) -> Policy:
         """Where patches land: as the user said, else as the attack does. They must fit there."""
@@ -119,7 +122,11 @@ def _given(plan: Plan, patch: Patch, *, bits: int) -> replay.Unit:
     parameters = origin.get("parameters")
     own = parameters.get("placement") if isinstance(parameters, dict) else None
     how = plan.policy(str(own or "random"))
-    return replay.Unit(said, replace(patch, target=target), how, plan.seed)
+    shown = replace(patch, target=target)
+    kept = plan.run.patches / f"given-{bank.digest(patch)[: bank.KEY_DIGITS]}.npz"
+    if not kept.is_file():  # whoever gets the run folder can replay what was replayed here
+        bank.save(patch, kept)
+    return replay.Unit(said, shown, how, plan.seed)
 
 
 def _digests(run: Run, bits: int) -> tuple[str, ...]:
@@ -182,6 +189,11 @@ def source(run: Run, name: str | None) -> Source:
         known = name or graph.source.get("data")
         if known:
             return Source(known, image_px=graph.tensors[graph.input].shape[1])
+        if not run.checkpoint.is_file():
+            raise BadInput(
+                "The integer graph does not say which data set its model is for.",
+                "Give --data NAME.",
+            )
     from ..models import checkpoint
 
     facts = checkpoint.read_facts(run.checkpoint)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import handmade
 from qadtr_edge import metrics, replay, runs
 from qadtr_edge.attacks.controls import OCCLUSION
 from qadtr_edge.cli import app, attack, attack_answer, attack_plan, attack_replay, attack_show
@@ -18,6 +19,7 @@ from qadtr_edge.cli.attack_plan import Plan
 from qadtr_edge.cli.attack_replay import Cell
 from qadtr_edge.errors import BadInput, EngineFailed, UnknownName
 from qadtr_edge.files import digest
+from qadtr_edge.integer import graph_file
 from qadtr_edge.patch import bank
 from qadtr_edge.results import Store
 from qadtr_edge.types import Patch, Result
@@ -180,6 +182,15 @@ def test_a_picture_without_a_past_is_a_file(plan: Plan, tmp_path: Path) -> None:
     assert unit.patch.target == 3
     (plain,) = attack_plan.units(replace(plan, given=(given,), placement="plain"), 8)
     assert plain.policy.name == "plain"
+    (kept,) = plan.run.patches.glob("given-*.npz")  # whoever gets the run folder has the patch too
+    assert bank.digest(bank.load(kept)) == bank.digest(given)
+
+
+def test_a_run_of_a_file_without_a_named_data_set_asks_for_one(plan: Plan) -> None:
+    graph_file.save(handmade.plain(), plan.run.graph(8))
+    with pytest.raises(BadInput, match="which data set") as caught:
+        attack_plan.source(plan.run, None)
+    assert "--data" in caught.value.remedy
 
 
 def test_a_target_beyond_the_classes_is_refused(plan: Plan) -> None:
