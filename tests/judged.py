@@ -124,7 +124,8 @@ def probes() -> dict[str, Json]:
              "white_box": 3}
         ],
         "ablation": [
-            {"tier": tier, "images": 900, "without_only": 90, "with_only": 10}
+            {"part": part, "tier": tier, "images": 900, "without_only": 90, "with_only": 10}
+            for part in ("aqapa", "dbwt", "gir")
             for tier in ("T3", "T4")
         ],
         "randomness": {"images": 200, "repeated": 0, "permuted": 0, "single": 0},

@@ -29,7 +29,8 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "attacks.patch_moves", "attacks.parameters", "attacks.label_search", "attacks.mpa",
     "attacks.imagenet_patch", "attacks.certificate", "attacks.patch_rs_universal",
     "latency", "verdict.case", "verdict.ruling", "verdict.from_rows", "verdict.from_probes",
-    "verdict.from_model", "verdict.unions", "verdict.probes", "verdict.asking",
+    "verdict.from_model", "verdict.unions", "verdict.worst", "verdict.ablation", "verdict.probes",
+    "verdict.asking",
 )  # fmt: skip
 
 HEAVY = {"torch", "onnx", "onnxruntime", "tensorrt", "openvino", "ai_edge_litert", "scipy", "PIL",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -12,44 +12,18 @@ from ..report.rows import Row, rows
 from ..results import Store
 from ..types import Json, Result
 from ..verdict import Verdict, case, judge
+from ..verdict.worst import Worst, by_threat, worst
 from .attack_replay import Cell
-
-THREATS = ("T-A", "T-B", "T-C")
-
-
-@dataclass(frozen=True)
-class Union:
-    """Images some attack makes wrong, of those the engine gets right. Any wrong label counts, of
-    targeted patches too, so that unions can be compared."""
-
-    fooled: int
-    eligible: int
-
-    @property
-    def asr(self) -> float:
-        return metrics.rate(self.fooled, self.eligible)
-
-    @property
-    def interval(self) -> metrics.Interval:
-        return metrics.wilson(self.fooled, self.eligible)
-
-    def as_json(self) -> dict[str, Json]:
-        return {
-            "fooled": self.fooled,
-            "eligible": self.eligible,
-            "asr": self.asr,
-            "asr_low": self.interval.low,
-            "asr_high": self.interval.high,
-        }
 
 
 @dataclass(frozen=True, eq=False)
 class AtWidth:
     """One engine at one width.
 
-    ``worst``: the union over all attacks of T1 to T6, the headline; ``by_tier``, ``by_threat``:
-    over those of each, ``None`` where there was no attack. ``occlusion_asr``: of the strongest of
-    grey, noise and crop.
+    ``worst``: the union over all attacks of T1 to T6, the headline; ``by_tier``: over those of each
+    tier; ``by_threat``: over all that an attacker of each threat model may do, cumulatively. They
+    are ``None`` where there was no attack. ``occlusion_asr``: of the strongest of grey, noise and
+    crop. ``certified``: what two masks certify around the engine; no success rate.
     """
 
     engine: str
@@ -59,10 +33,11 @@ class AtWidth:
     n: int
     clean_accuracy: float
     occlusion_asr: float | None
-    worst: Union | None
-    by_tier: dict[str, Union | None]
-    by_threat: dict[str, Union | None]
+    worst: Worst | None
+    by_tier: dict[str, Worst | None]
+    by_threat: dict[str, Worst | None]
     verdict: Verdict
+    certified: Mapping[str, Json] | None = None
 
     @property
     def worst_case_asr(self) -> float | None:
@@ -108,6 +83,7 @@ class Answer:
         With several widths ``clean_accuracy`` is the lowest, the other two rates the highest;
         ``by_width`` has each.
         """
+        certified = [dict(w.certified) for w in self.widths if w.certified is not None]
         controls = [w.occlusion_asr for w in self.widths if w.occlusion_asr is not None]
         return {
             "suite": self.suite,
@@ -115,6 +91,7 @@ class Answer:
             "clean_accuracy": min(width.clean_accuracy for width in self.widths),
             "occlusion_asr": max(controls, default=None),
             "worst_case_asr": self.worst_case_asr,
+            "certified": min(certified, key=lambda one: case.count(one, "certified"), default=None),
             "verdict": self.verdict.name,
             "verdict_reason": self.verdict.reason,
             "checks": [
@@ -132,6 +109,7 @@ class Answer:
                     "occlusion_asr": width.occlusion_asr,
                     "worst_case_asr": width.worst_case_asr,
                     **width.unions_json(),
+                    "certified": width.certified and dict(width.certified),
                     "verdict": width.verdict.name,
                     "verdict_reason": width.verdict.reason,
                 }
@@ -165,16 +143,8 @@ def _at_width(
     suite: str | None,
     baseline: tuple[Sequence[Result], Store] | None,
 ) -> AtWidth:
-    found, first = case.Case(cell.rows, store), cell.rows[0]
-    able = int(found.able().sum())
-
-    def union(rows: Sequence[Result]) -> Union | None:
-        return Union(int(found.fooled(rows).sum()), able) if rows else None
-
-    occlusion = (union([row]) for row in cell.rows if row.attack in OCCLUSION)
-    by_threat = {
-        threat: [row for row in found.attacks if row.threat == threat] for threat in THREATS
-    }
+    found, first = case.Case(cell.rows, store, probes=cell.probes), cell.rows[0]
+    occlusion = (worst(found, [row]) for row in cell.rows if row.attack in OCCLUSION)
     return AtWidth(
         engine=first.engine,
         bits=first.bits,
@@ -183,10 +153,11 @@ def _at_width(
         n=first.counts.n,
         clean_accuracy=metrics.rate(first.counts.clean_correct, first.counts.n),
         occlusion_asr=max((one.asr for one in occlusion if one is not None), default=None),
-        worst=union(found.attacks),
-        by_tier={tier: union(found.of_tiers(tier)) for tier in case.HEADLINE},
-        by_threat={threat: union(rows) for threat, rows in by_threat.items()},
+        worst=worst(found, found.attacks),
+        by_tier={tier: worst(found, found.of_tiers(tier)) for tier in case.HEADLINE},
+        by_threat=by_threat(found),
         verdict=judge(
             cell.rows, store, suite=suite, facts=cell.facts, probes=cell.probes, baseline=baseline
         ),
+        certified=found.probe("certificate"),
     )

@@ -8,7 +8,9 @@ from .. import console
 from ..report.rows import Row
 from ..report.warnings import title
 from ..types import FLOAT_BITS
-from .attack_answer import Answer, AtWidth, Union
+from ..verdict.worst import Worst
+from . import attack_beyond
+from .attack_answer import Answer, AtWidth
 
 COLUMNS = (
     "engine", "ran as", "attack", "goal", "ASR [95 %]", "fooled", "control", "excess", "clean",
@@ -27,6 +29,8 @@ def show(found: Answer, *, class_names: Sequence[str]) -> None:
         _show_suite(found, class_names=class_names)
     for width in found.widths:
         console.answer(_sentence(width))
+    for line in attack_beyond.lines(found):
+        console.answer(line)
     for width in found.widths:
         spoken = f" ({title(width.engine, width.bits)})" if len(found.widths) > 1 else ""
         console.answer(f"Verdict{spoken}: {_verdict(width)}")
@@ -61,7 +65,9 @@ def _show_suite(found: Answer, *, class_names: Sequence[str]) -> None:
         for width in found.widths
         for name, union in (*width.by_tier.items(), *width.by_threat.items(), ("all", width.worst))
     ]
-    console.print_table(TIERS, tiers, title="Some attack of it wins, per image")
+    console.print_table(
+        TIERS, tiers, title="Some attack of it wins, per image; T-B counts T-A too, T-C all"
+    )
     for width in found.widths:
         checks = [
             [
@@ -102,7 +108,7 @@ def _spread(rates: Sequence[float]) -> str:
     return _percent(least) if least == most else f"{_percent(least)} to {_percent(most)}"
 
 
-def _union(found: Union | None) -> str:
+def _union(found: Worst | None) -> str:
     if found is None:
         return "not run"
     interval = found.interval

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ..errors import BadInput
 from ..types import Json
+from ..verdict.worst import Worst
 from .evidence import EngineEvidence, Evidence, Object
 from .rows import Row, rows, worst
 from .warnings import warnings
-from .worst import Worst, worst_case
+from .worst import worst_case
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from ..errors import BadInput
 from ..integer import graph_file
 from ..types import FLOAT_BITS
+from ..verdict.worst import THREATS, Worst
 from . import words
 from .document import Document, Line
 from .evidence import Evidence, Object
 from .section import Section, table
 from .warnings import title
-from .worst import THREATS, Worst, worst_case
+from .worst import worst_by_threat
 
 TIERS = {
     "T0": "controls (grey, noise, crop)",
@@ -49,7 +50,7 @@ def headline(document: Document) -> Section:
         missing=tuple(_not_run(document)),
         tables=(
             table(
-                "Worst case per image, by threat",
+                "Worst case per image, by threat, each with all that weaker attackers may do",
                 ("engine", "threat", "what the attacker may do", "attacks", "fooled / eligible",
                  "ASR [95 %]"),
                 rows=threats,
@@ -110,16 +111,16 @@ def _worst(found: Worst | None) -> str:
 
 
 def _by_threat(document: Document, line: Line) -> Iterator[list[str]]:
-    for threat, meaning in THREATS.items():
-        try:
-            found = worst_case(line.rows, document.evidence.store, threat=threat)
-        except BadInput:
-            continue
+    try:
+        each = worst_by_threat(line.rows, document.evidence.store)
+    except BadInput:  # damaged labels
+        return
+    for threat, found in each.items():
         if found is not None:
             yield [
                 title(line.engine.engine, line.engine.bits),
                 threat,
-                meaning,
+                THREATS[threat],
                 str(found.attacks),
                 f"{found.fooled} / {found.eligible}",
                 words.spread(found.asr, found.interval.low, high=found.interval.high),

@@ -8,6 +8,7 @@ from .. import metrics, statistics
 from ..results import Store
 from ..types import EngineFacts, Json, Result
 from . import from_model, from_probes, from_rows, unions
+from .ablation import ablation
 from .case import Case, Check, Name, Verdict, of_baseline, of_engine
 
 INCOMPLETE = (1, 13, 14, 18, 24)
@@ -53,6 +54,7 @@ def _checks(case: Case, baseline: Case | None) -> tuple[Check, ...]:
         *(check(case) for check in from_rows.CHECKS),
         *(check(case) for check in from_probes.CHECKS),
         *(check(case) for check in from_model.CHECKS),
+        ablation(case),
         unions.white_box_against_search(case, baseline),
         unions.white_box_against_transfer(case),
         unions.works_undefended(case, baseline),

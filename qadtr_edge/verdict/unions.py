@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .. import metrics, statistics
 from ..results import Store
 from ..types import EngineFacts, Json, Result
 from .case import Case, Check, Flags, Status, count, of_engine, percent, wilson
+from .worst import THREATS, within
 
 MISSED = 0.002
 """Share of images found by the engine search alone above which gradients are said to be masked
@@ -153,26 +155,36 @@ def per_image_worst_case(case: Case) -> Check:
 
 
 def against(case: Case, baseline: Case) -> dict[str, statistics.Difference]:
-    """Headline unions of case minus baseline, for each threat model, over the attacks of both.
+    """Headline unions of case minus baseline, for each threat model, over the attacks of both."""
+    return compared(case, baseline, {threat: partial(within, threat=threat) for threat in THREATS})
 
-    Two engines have two sets of images they get right: paired on the intersection.
+
+def compared(
+    case: Case, other: Case, groups: Mapping[str, Callable[[Sequence[Result]], Sequence[Result]]]
+) -> dict[str, statistics.Difference]:
+    """Unions of case minus other over the rows that each of ``groups`` chooses, by its name.
+
+    Over the attacks of both alone. Two engines have two sets of images they get right: paired on
+    the intersection. Groups without an attack in common, or all without such an image, are left
+    out.
     """
-    mine, theirs = _same_images(case, baseline, case.able(), baseline.able())
+    mine, theirs = _same_images(case, other, case.able(), other.able())
     both = {_kind(row) for row in case.labelled(case.attacks)}
-    both &= {_kind(row) for row in baseline.labelled(baseline.attacks)}
+    both &= {_kind(row) for row in other.labelled(other.attacks)}
     found: dict[str, statistics.Difference] = {}
-    for threat in sorted({threat for threat, *_ in both}) if len(mine) else ():
-        own, other = (
-            one.fooled(row for row in one.attacks if row.threat == threat and _kind(row) in both)
-            for one in (case, baseline)
+    for name, chosen in groups.items() if len(mine) else ():
+        own, others = (
+            chosen([row for row in one.attacks if _kind(row) in both]) for one in (case, other)
         )
-        found[threat] = statistics.compared(own[mine], other[theirs])
+        if own:
+            found[name] = statistics.compared(case.fooled(own)[mine], other.fooled(others)[theirs])
     return found
 
 
 def _kind(row: Result) -> tuple[str, ...]:
     """What two engines must have been attacked with for a union over both to be fair."""
-    shape = (str(row.target), row.mask_digest, row.placement, str(row.seed), row.knowledge)
+    shape = (str(row.target), row.mask_digest, row.placement, str(row.seed), row.knowledge,
+             str(row.kappa))  # fmt: skip
     return (row.threat, row.tier, row.attack, *shape)
 
 

@@ -10,10 +10,14 @@ import pytest
 
 from judged import ABLE, FACTS, Folder, first, probes
 from qadtr_edge import metrics
+from qadtr_edge.errors import BadInput
 from qadtr_edge.results import Answers
 from qadtr_edge.types import EngineFacts, Json
 from qadtr_edge.verdict import Check, judge
+from qadtr_edge.verdict.ablation import PARTS, gains
+from qadtr_edge.verdict.case import Case
 from qadtr_edge.verdict.from_rows import several_widths
+from qadtr_edge.verdict.worst import by_threat
 
 
 def check(
@@ -115,9 +119,10 @@ def test_what_was_not_tried_is_listed(folder: Folder) -> None:
 
 def test_a_certificate_is_of_the_pipeline_and_not_of_the_engine(folder: Folder) -> None:
     assert check(folder, 23).status == "not run"
-    folder.add("T8", "two-mask", first(600))
-    found = check(folder, 23)
+    found = check(folder, 23, measured={"certificate": {"certified": 300, "n": 900}})
     assert found.figure == "33.3 % certified around the engine, not of the bare engine"
+    assert found.interval is not None
+    assert found.interval[0] < 1 / 3 < found.interval[1]
 
 
 def test_random_patches_are_compared_on_the_images_they_were_shown_on(tmp_path: Path) -> None:
@@ -146,12 +151,53 @@ def test_plain_autograd_is_told_apart_from_masking(folder: Folder) -> None:
     assert check(folder, 9, measured=measured).status == "flag"
 
 
+def lost(part: str, tier: str, *, images: int) -> dict[str, Json]:
+    """A step of the ablation: so many images of 900 fall to a tier where the part is missing."""
+    return {"part": part, "tier": tier, "images": 900, "without_only": images, "with_only": 1}
+
+
 def test_ablation_needs_attacks_without_gradients(folder: Folder) -> None:
-    only: list[Json] = [{"tier": "T3", "images": 900, "without_only": 90, "with_only": 1}]
-    assert check(folder, 17, measured={"ablation": only}).status == "not run"
-    none: Json = {"tier": "T4", "images": 900, "without_only": 5, "with_only": 4}
-    found = check(folder, 17, measured={"ablation": [*only, none]})
-    assert (found.status, "masking, not robustness" in found.figure) == ("flag", True)
+    assert check(folder, 17, measured={}).status == "not run"
+    white = lost("gir", "T3", images=90)
+    assert check(folder, 17, measured={"ablation": [white]}).status == "not run"
+    found = check(folder, 17, measured={"ablation": [white, lost("gir", "T4", images=2)]})
+    assert (found.status, "gir: masking, not robustness" in found.figure) == ("flag", True)
+    found = check(folder, 17, measured={"ablation": [white, lost("gir", "T4", images=90)]})
+    assert found.status == "not run", "A-QAPA and DBWT were not compared"
+    assert "aqapa not compared; dbwt not compared" in found.figure
+    every = [lost(part, tier, images=90) for part in PARTS for tier in ("T3", "T6")]
+    assert check(folder, 17, measured={"ablation": [*every]}).status == "pass"
+    with pytest.raises(BadInput, match="no part of QADT-R"):
+        check(folder, 17, measured={"ablation": [{**white, "part": "other"}]})
+
+
+def test_gains_are_counted_on_images_both_get_right(tmp_path: Path) -> None:
+    """The run without the part falls to 60 more images by gradients, and to 5 fewer by scores."""
+    mine, without = Folder(tmp_path / "with"), Folder(tmp_path / "without")
+    for each, white, scores in ((mine, 100, 305), (without, 160, 300)):
+        each.add("T3", "pgd", first(white))
+        each.add("T4", "patch_rs", first(scores), queries=9.0)
+    without.add("T6", "label_search", first(900), queries=9.0)  # not run on the other
+    cases = [Case(tuple(each.rows), each.store) for each in (mine, without)]
+    assert gains("gir", cases[0], without=cases[1]) == [
+        {"part": "gir", "tier": "T3", "images": 900, "with_only": 0, "without_only": 60},
+        {"part": "gir", "tier": "T4", "images": 900, "with_only": 5, "without_only": 0},
+    ]
+
+
+def test_threats_are_cumulative(tmp_path: Path) -> None:
+    mine = Folder(tmp_path)
+    mine.add("T1", "gap", first(90), threat="T-A")
+    case = Case(tuple(mine.rows), mine.store)
+    assert by_threat(case)["T-C"] is None, "what no attack of its own was run for has no number"
+    mine.add("T2", "sweep", first(50, skip=60), threat="T-B")
+    mine.add("T4", "patch_rs", first(30, skip=200), threat="T-C")
+    mine.add("T4", "other", first(10, skip=300), threat="a plug-in's own")
+    found = by_threat(Case(tuple(mine.rows), mine.store))
+    assert {threat: one and one.fooled for threat, one in found.items()} == {
+        "T-A": 90, "T-B": 110, "T-C": 150,
+    }  # fmt: skip
+    assert [one and one.attacks for one in found.values()] == [1, 2, 4]
 
 
 @pytest.mark.parametrize("how", ["repeated", "permuted", "single"])
