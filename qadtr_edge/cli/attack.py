@@ -62,6 +62,10 @@ def attack(
         bool,
         typer.Option("--differential", help="With --suite: fool the engine, not its float model."),
     ] = False,
+    certificate: Annotated[
+        bool,
+        typer.Option("--certificate", help="Also certify: no patch of that size fools two masks."),
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Compare with what was measured in this run."),
@@ -182,11 +186,12 @@ def attack(
         universal_searches=named.universal_searches,
         options={name: value for name, value in searching.items() if value is not None},
         differential=differential,
+        certificate=certificate,
     )
     result = carried_out(plan, aim, suite=suite, before=before)
     record(opened, "attack", options={
         "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
-        "suite": suite, "differential": differential,
+        "suite": suite, "differential": differential, "certificate": certificate,
         "baseline": baseline and str(baseline), "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,

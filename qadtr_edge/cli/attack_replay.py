@@ -10,7 +10,7 @@ from .. import console, replay
 from ..results import Store
 from ..runs import width_name
 from ..types import Engine, EngineFacts, Json, Result
-from . import attack_beside, attack_probes, attack_suite, attack_work
+from . import attack_beside, attack_certificate, attack_probes, attack_suite, attack_work
 from .attack_plan import Plan
 from .attack_search import Asked
 
@@ -63,4 +63,6 @@ def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = N
             found.append(row)
             progress.advance()
     probes = {} if suite is None else attack_probes.measured(plan, asked, work=work, suite=suite)
+    if plan.certificate:
+        probes = {**probes, "certificate": attack_certificate.certified(plan, asked)}
     return Cell(facts, tuple(dict.fromkeys(found)), probes)

@@ -74,6 +74,7 @@ def run_suite(
     seed: int = 0,
     baseline: RunLike | None = None,
     differential: bool = False,
+    certificate: bool = False,
 ) -> Answer:
     """What ``qadtr-edge attack --suite`` answers: rows, unions, tiers, checks and the verdict.
 
@@ -81,9 +82,9 @@ def run_suite(
     found stays there, and what stands there already is not done again. ``engine`` is a name, at
     width ``bits`` or at all integer widths, or an engine that is open, which stays open.
     ``patch_px`` are rows and columns of the patch: 6, or 50 on large images. ``data`` and
-    ``data_root`` are as ``--data`` and ``--data-root``, and ``differential`` is as its option.
-    Progress goes to stderr. Attacks with gradients need torch. Raises ``QadtrError`` for what the
-    verb refuses.
+    ``data_root`` are as ``--data`` and ``--data-root``, and ``differential`` and
+    ``certificate`` are as those options. Progress goes to stderr. Attacks with gradients need
+    torch. Raises ``QadtrError`` for what the verb refuses.
     """
     attack_suite.check(suite, {})
     opened = _run(run)
@@ -113,6 +114,7 @@ def run_suite(
         craft=source.load("craft", root=place, limit=CRAFT_IMAGES),
         classes=aim.classes(test),
         differential=differential,
+        certificate=certificate,
     )
     before = None if baseline is None else _run(baseline)
     found = carried_out(plan, aim, suite=suite, before=before)
@@ -120,7 +122,7 @@ def run_suite(
         "engine": [name for name, *_ in aim.engines], "bits": bits, "suite": suite,
         "baseline": before and str(before.folder), "patch_size": list(size),
         "images": len(test), "data": source.name, "batch": batch, "threads": threads, "seed": seed,
-        "differential": differential,
+        "differential": differential, "certificate": certificate,
     })  # fmt: skip
     return found
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import metrics, statistics
+from .. import statistics
 from ..types import FLOAT_BITS, Result
-from .case import Case, Check, Status, percent, wilson
+from .case import Case, Check, Status, count, percent, wilson
 
 ASKING = {"T4", "T5", "T6"}
 """Tiers that search by asking the engine, so that their queries are part of the threat."""
@@ -136,14 +136,12 @@ def integer_truth(case: Case) -> Check:
 
 def certificate(case: Case) -> Check:
     """23: images the two-mask certificate covers, evaluated on the engine. Optional."""
-    rows = case.of_tiers("T8")
-    remedy = "Certify a subset of the images."
-    if not rows:
+    found, remedy = case.probe("certificate"), "Add --certificate."
+    if found is None:
         return Check(23, "provable bound", "not run", "no certificate", None, remedy)
-    best = min(rows, key=lambda row: metrics.rate(row.counts.fooled, row.counts.eligible))
-    held, able = best.counts.eligible - best.counts.fooled, best.counts.eligible
-    figure = f"{percent(held / able)} certified around the engine, not of the bare engine"
-    return Check(23, "provable bound", "pass", figure, wilson(held, able), remedy)
+    held, shown = count(found, "certified"), count(found, "n")
+    figure = f"{percent(held / shown)} certified around the engine, not of the bare engine"
+    return Check(23, "provable bound", "pass", figure, wilson(held, shown), remedy)
 
 
 def release(case: Case) -> Check:
