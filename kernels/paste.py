@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qadtr_edge.patch import light
 from qadtr_edge.patch.paste import coefficients
 from qadtr_edge.types import Pixels, Placements
 
@@ -23,12 +24,15 @@ _THREADS = 256
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """What the kernel is told of one batch. ``layout``: ``struct Layout``, nine int32."""
+    """What the kernel is told of one batch. ``layout``: ``struct Layout``, ten int32.
+
+    ``maps``: ``(N, 6)`` or, in perspective, ``(N, 11)``: the coefficients of each image, its light.
+    """
 
     layout: NDArray[np.int32]
     patches: Pixels
     mask: NDArray[np.uint8]
-    affine: NDArray[np.int32]
+    maps: NDArray[np.int32]
     corners: NDArray[np.int32]
 
     @property
@@ -46,12 +50,13 @@ def arguments(
     fixed, corner, side = coefficients(placements, patch_px=mask.shape, image_px=image_px)
     count = len(placements.top)
     stride = pixels[0].size if pixels.ndim == 4 else 0
-    layout = np.array([count, *image_px, *mask.shape, *side, stride, flip], np.int32)
+    maps = np.concatenate([*fixed, light.settings(placements)], axis=1)
+    layout = np.array([count, *image_px, *mask.shape, *side, stride, flip, maps.shape[1]], np.int32)
     return Arguments(
         layout=layout,
         patches=np.ascontiguousarray(pixels),
         mask=np.ascontiguousarray(mask, np.uint8),
-        affine=np.ascontiguousarray(np.concatenate(fixed, axis=1), np.int32),
+        maps=np.ascontiguousarray(maps, np.int32),
         corners=np.ascontiguousarray(np.stack(corner, axis=1), np.int32),
     )
 
@@ -75,7 +80,7 @@ class CudaPaste:
         held: dict[str, NDArray[np.generic]] = {
             "patches": given.patches,
             "mask": given.mask,
-            "affine": given.affine,
+            "maps": given.maps,
             "corners": given.corners,
         }
         at = {name: self._put(name, array, stream) for name, array in held.items()}
@@ -100,11 +105,11 @@ def paste_on_cpu(images: Pixels, given: Arguments) -> Pixels:
     images = np.ascontiguousarray(images)
     codes = np.empty_like(images)
     function = ctypes.CDLL(str(host_library(SOURCE))).paste_codes_host
-    held = (images, given.patches, given.mask, given.affine, given.corners, codes)
+    held = (images, given.patches, given.mask, given.maps, given.corners, codes)
     layout = _Layout(*(int(value) for value in given.layout))
     function(layout, *(ctypes.c_void_p(array.ctypes.data) for array in held))
     return codes
 
 
 class _Layout(ctypes.Structure):
-    _fields_ = [(f"field{index}", ctypes.c_int32) for index in range(9)]
+    _fields_ = [(f"field{index}", ctypes.c_int32) for index in range(10)]

@@ -21,6 +21,7 @@ from .errors import BadInput, EngineFailed
 from .patch import bank, placed
 from .patch.paste import paste
 from .patch.placement import Policy, place
+from .patch.places import taken
 from .results import Answers, Outcomes
 from .types import (
     Counts,
@@ -69,7 +70,8 @@ class Subject:
 class Attacked:
     """What the row of a unit says of its attack beyond what the patch itself holds.
 
-    ``tier``, ``threat``, ``knowledge``, ``kappa`` as in ``Result``; ``victim``: what it was made on.
+    ``tier``, ``threat``, ``knowledge``, ``kappa``: as in ``Result``; ``victim``: what it was
+    made on.
     """
 
     name: str
@@ -204,17 +206,8 @@ def pasted(unit: Unit, data: Dataset, *, places: Placements, part: slice) -> Pix
         pixels = placed.pixels_of(patch, ids)
     else:
         pixels = patch.pixels_of(ids)
-    return paste(
-        data.images[part],
-        pixels,
-        mask=patch.mask,
-        placements=Placements(
-            top=places.top[part],
-            left=places.left[part],
-            degrees=places.degrees[part],
-            scale=places.scale[part],
-        ),
-    )
+    at = taken(places, part)
+    return paste(data.images[part], pixels, mask=patch.mask, placements=at)
 
 
 def row(

@@ -85,8 +85,8 @@ class Placements:
     - ``degrees``: ``(N,) float64``, counter-clockwise about the patch centre.
     - ``scale``: ``(N,) float64``, 1 is the stored size.
     - ``corners``: ``(N, 4, 2) float64``, seen in perspective: by which shares of its height and
-      width each corner of the patch stands further in, from the top left clockwise, each below
-      1/2. ``None``: seen straight on.
+      width each corner of the patch stands further in, from the top left clockwise. All are below
+      1/3, so that no corner is dented. ``None``: seen straight on.
     - ``contrast``, ``brightness``: ``(N,) float64``, the light on the patch: what its bytes are
       multiplied by, and what is added to them, in bytes. ``None``: 1, and 0.
     """

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import streams
 from ..data.dataset import Dataset
+from ..patch import light
 from ..patch.placement import policy
 from ..types import Json, Patch
 from . import eot
@@ -92,11 +93,17 @@ class Dpr:
                 values, lengths = (x.detach().requires_grad_(True) for x in (values, lengths))
                 nothing = torch.zeros_like(now.images)
                 cover = outline.mask(lengths)
-                paint = 255.0 * values * cover
-                over = eot.paste(nothing, paint, mask=like.mask, placements=now.places)
                 share = eot.paste(
-                    nothing, cover.expand(3, *box), mask=like.mask, placements=now.places
-                )
+                    nothing, cover.expand(3, *box), mask=like.mask,
+                    placements=light.without(now.places),
+                )  # fmt: skip
+                if how.is_lit:  # what the outline leaves out is not lit either
+                    over = share * eot.paste(
+                        nothing, 255.0 * values, mask=like.mask, placements=now.places
+                    )
+                else:
+                    paint = 255.0 * values * cover
+                    over = eot.paste(nothing, paint, mask=like.mask, placements=now.places)
                 logits = victim(eot.to_bytes(now.images * (1.0 - share) + over))
                 gain = lead_of(now.labels, target=self.target)(logits)
                 to_values, to_lengths = torch.autograd.grad(gain.mean(), (values, lengths))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..patch import light
 from ..patch.paste import FRACTION_BITS, footprint
 from ..types import Placements
 
@@ -29,8 +30,8 @@ def paste(
     """``images (N, 3, H, W)`` with a patch on each; differentiable in ``pixels``.
 
     ``pixels`` is ``(3, h, w)``, one patch for all images, or ``(P, 3, h, w)`` with ``which (N,)``
-    telling the patch of each image. All are float32 on one scale. Outside the footprint the images
-    come through bit for bit.
+    telling the patch of each image. All are float32 on one scale, which is 0 to 255 where the
+    placements vary the light. Outside the footprint the images come through bit for bit.
     """
     height, width = images.shape[2:]
     where = footprint(placements, mask=mask, image_px=(height, width))
@@ -43,8 +44,24 @@ def paste(
         torch.from_numpy(index).to(images.device)
         for index in (where.image, where.row, where.column, flat)
     )
+    shown = colours[taken]
+    if not light.is_plain(placements):
+        shown = _lit(shown, torch.from_numpy(light.settings(placements)).to(images)[image])
     pasted = images.permute(0, 2, 3, 1).clone()
-    return pasted.index_put((image, row, column), colours[taken]).permute(0, 3, 1, 2)
+    return pasted.index_put((image, row, column), shown).permute(0, 3, 1, 2)
+
+
+def _lit(colours: Tensor, settings: Tensor) -> Tensor:
+    """Colours ``(M, 3)`` in the light of ``settings (M, 2)``: what ``patch/light.py`` shows.
+
+    The colours are rounded before, as patches are; both roundings pass the gradient straight
+    through, and what leaves 0..255 has none.
+    """
+    factor, offset = settings.T[:, :, None]
+    exact = (factor * to_bytes(colours) + offset) / light.ONE
+    rounded = exact + ((exact.detach() + 0.5).floor() - exact.detach())
+    shown: Tensor = rounded.clamp(0.0, float(light.BRIGHTEST))
+    return shown
 
 
 def to_bytes(values: Tensor) -> Tensor:

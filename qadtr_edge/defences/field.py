@@ -13,6 +13,7 @@ from torch.nn import functional
 from ..attacks import eot
 from ..models.quantnet import QuantNet
 from ..patch.placement import place, policy
+from ..patch.places import joined, taken
 from ..types import Placements
 
 
@@ -63,12 +64,7 @@ class Field:
             logits = self.victim.select(bits)(self.paste(patches, which, places=at))
             won.append(gains_of(logits, labels, targets=targets))
         best = torch.stack(won).argmax(0).cpu().numpy()
-        rows = np.arange(len(best))
-        columns = (
-            np.stack([getattr(at, name) for at in tried])[best, rows]
-            for name in ("top", "left", "degrees", "scale")
-        )
-        return Placements(*columns)
+        return taken(joined(tried), best * len(best) + np.arange(len(best)))
 
 
 def gains_of(logits: Tensor, labels: Tensor, *, targets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import cast
 
 import numpy as np
@@ -16,10 +16,10 @@ from .. import replay, timing
 from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.placement import Policy
+from ..patch.places import columns, from_columns
 from ..replay import Attacked, Unit
-from ..types import Json, Labels, Patch, PatchPerImage, Pixels, Placements
+from ..types import Json, Labels, Patch, PatchPerImage, Pixels
 
-PLACE = tuple(item.name for item in fields(Placements))
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
@@ -57,8 +57,7 @@ def packed_unit(unit: Unit, data: Dataset) -> bytes:
     assert isinstance(patch, Patch | PatchPerImage)
     assert places is not None
     pixels = patch.pixels if isinstance(patch, Patch) else patch.pixels_of(data.ids)
-    where = {name: getattr(places, name) for name in PLACE}
-    return packed({"pixels": pixels, "mask": patch.mask, **where})
+    return packed({"pixels": pixels, "mask": patch.mask, **columns(places)})
 
 
 def packed(arrays: Arrays) -> bytes:
@@ -89,10 +88,10 @@ def unpacked_unit(held: Arrays, key: str, *, said: object, data: Dataset) -> Uni
     else:
         patch = Patch(pixels, mask, target=said["target"], origin=said["origin"])
     policy = dict(said["policy"])
-    for name in ("scale", "corner"):
-        policy[name] = None if policy[name] is None else tuple(policy[name])
-    places = Placements(**{name: cast("NDArray[np.float64]", held[name]) for name in PLACE})
-    unit = Unit(Attacked(**said["attacked"]), patch, Policy(**policy), said["seed"], places)
+    for name, value in policy.items():
+        policy[name] = tuple(value) if isinstance(value, list) else value
+    where = from_columns(held)
+    unit = Unit(Attacked(**said["attacked"]), patch, Policy(**policy), said["seed"], where)
     if unit_key(unit, data) != key:
         raise BadInput(
             f"Unit {key} of the bundle is not the unit its name stands for.", "Make it again."

@@ -10,7 +10,8 @@ and scale s, the patch coordinates of the centre of pixel (r, c) are
     across = u + a*c - b*r        a = cos(t)/s     u = w/2 + a*(0.5 - x) - b*(0.5 - y)
     down   = v + b*c + a*r        b = sin(t)/s     v = h/2 + b*(0.5 - x) + a*(0.5 - y)
 
-and the pixel of the patch is (down >> 16, across >> 16), if that lies in the patch.
+and the pixel of the patch is (down >> 16, across >> 16), if that lies in the patch. Perspective
+(``perspective.py``) and light (``light.py``) come before this where a placement has them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..types import Pixels, Placements
+from . import light, perspective
 from .placement import box
 
 FRACTION_BITS = 16
@@ -57,6 +59,8 @@ def paste(
     assert images.dtype == pixels.dtype == np.uint8, "pixels are uint8 outside a model"
     assert pixels.shape[-2:] == mask.shape
     assert len(placements.top) == len(images)
+    if not light.is_plain(placements):
+        pixels = light.lit(pixels, placements)
     pasted = images.copy()
     if _is_upright(placements, patch_px=mask.shape, image_px=images.shape[2:]):
         _paste_upright(pasted, pixels, mask=mask, placements=placements)
@@ -80,16 +84,10 @@ def footprint(
 ) -> Footprint:
     """Which pixels of each ``image_px`` image the masked patch covers, and what each one shows."""
     fixed, corner, side = coefficients(placements, patch_px=mask.shape, image_px=image_px)
-    a, b, u, v = fixed
     rows: Int32 = np.add.outer(corner[0], np.arange(side[0], dtype=np.int32))
     columns: Int32 = np.add.outer(corner[1], np.arange(side[1], dtype=np.int32))
-    across: Int32 = (u + a * columns)[:, None, :] - (b * rows)[:, :, None]
-    down: Int32 = (v + a * rows)[:, :, None] + (b * columns)[:, None, :]
-    # A negative coordinate read as unsigned is huge: one comparison tests both ends.
-    inside = across.view(np.uint32) < np.uint32(mask.shape[1] << FRACTION_BITS)
-    inside &= down.view(np.uint32) < np.uint32(mask.shape[0] << FRACTION_BITS)
-    found = np.flatnonzero(inside)
-    across, down = across.reshape(-1)[found], down.reshape(-1)[found]
+    seen = _seen if placements.corners is None else perspective.seen
+    found, down, across = seen(fixed, rows, columns, patch_px=mask.shape)
     if not mask.all():
         kept = mask[down >> FRACTION_BITS, across >> FRACTION_BITS]
         found, across, down = found[kept], across[kept], down[kept]
@@ -109,7 +107,8 @@ def coefficients(
 ) -> tuple[list[Int32], list[Int32], list[int]]:
     """[a, b, u, v] as ``(N, 1)`` 16.16 integers; corner ``(N,)`` and size of the windows to search.
 
-    A window holds every pixel the patch can cover; all windows of a batch have one size.
+    In perspective they are the nine of ``perspective.py``. A window holds every pixel the patch can
+    cover; all windows of a batch have one size.
     """
     height, width = (placements.scale * side for side in patch_px)
     y, x = placements.top + height / 2, placements.left + width / 2
@@ -127,14 +126,36 @@ def coefficients(
         start = np.floor(middle - extent / 2).astype(np.int32)
         corners.append(np.clip(start, 0, limit - side))
         sides.append(side)
+    if placements.corners is not None:
+        bent = perspective.coefficients(placements, [a, b, u, v], patch_px=patch_px)
+        return bent, corners, sides
     fixed = [np.rint(value * ONE).astype(np.int32)[:, None] for value in (a, b, u, v)]
     return fixed, corners, sides
+
+
+def _seen(
+    fixed: list[Int32], rows: Int32, columns: Int32, *, patch_px: tuple[int, ...]
+) -> tuple[Index, Int32, Int32]:
+    """Which pixels of the windows show the patch, and their down and across in 16.16.
+
+    ``rows (N, R)``, ``columns (N, C)`` of the windows; indices are flat in ``(N, R, C)``.
+    """
+    a, b, u, v = fixed
+    across: Int32 = (u + a * columns)[:, None, :] - (b * rows)[:, :, None]
+    down: Int32 = (v + a * rows)[:, :, None] + (b * columns)[:, None, :]
+    # A negative coordinate read as unsigned is huge: one comparison tests both ends.
+    inside = across.view(np.uint32) < np.uint32(patch_px[1] << FRACTION_BITS)
+    inside &= down.view(np.uint32) < np.uint32(patch_px[0] << FRACTION_BITS)
+    found = np.flatnonzero(inside)
+    return found, down.reshape(-1)[found], across.reshape(-1)[found]
 
 
 def _is_upright(
     placements: Placements, *, patch_px: tuple[int, ...], image_px: tuple[int, ...]
 ) -> bool:
-    """Whether every patch is unrotated, unscaled, on whole pixels and inside."""
+    """Whether every patch is unrotated, unscaled, seen straight on, on whole pixels and inside."""
+    if placements.corners is not None:
+        return False
     if placements.degrees.any() or (placements.scale != 1.0).any():
         return False
     for start, side, limit in zip(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from ..errors import BadInput
 from ..files import replacing
 from ..types import Labels, Pixels, PlacedPatches, Placements
-
-PLACE = tuple(item.name for item in fields(Placements))
+from . import places
 
 
 def digest(patches: PlacedPatches) -> str:
@@ -28,9 +27,12 @@ def digest(patches: PlacedPatches) -> str:
     sha = hashlib.sha256(repr((patches.pixels.shape, patches.mask.shape)).encode())
     sha.update(np.packbits(patches.mask).tobytes())
     sha.update(np.ascontiguousarray(patches.pixels).tobytes())
+    columns = places.columns(patches.placements)
+    for name in columns:
+        sha.update(b"" if name in places.ALWAYS else name.encode())
     for numbers, kind in (
         (patches.ids, "<i8"),
-        *((getattr(patches.placements, name), "<f8") for name in PLACE),
+        *((column, "<f8") for column in columns.values()),
         (np.array([-1]) if patches.queries is None else patches.queries, "<i8"),
     ):
         sha.update(np.ascontiguousarray(numbers, dtype=kind).tobytes())
@@ -57,8 +59,7 @@ def pixels_of(patches: PlacedPatches, ids: Labels) -> Pixels:
 
 def places_of(patches: PlacedPatches, ids: Labels) -> Placements:
     """The places of these images, in their order."""
-    rows = rows_of(patches, ids)
-    return Placements(**{name: getattr(patches.placements, name)[rows] for name in PLACE})
+    return places.taken(patches.placements, rows_of(patches, ids))
 
 
 def joined(parts: Sequence[PlacedPatches]) -> PlacedPatches:
@@ -71,12 +72,7 @@ def joined(parts: Sequence[PlacedPatches]) -> PlacedPatches:
         pixels=first.pixels
         if first.pixels.ndim == 3
         else np.concatenate([part.pixels for part in parts]),
-        placements=Placements(
-            **{
-                name: np.concatenate([getattr(part.placements, name) for part in parts])
-                for name in PLACE
-            }
-        ),
+        placements=places.joined([part.placements for part in parts]),
         queries=np.concatenate(queries) if queries else None,
     )
 
@@ -92,7 +88,7 @@ def save(patches: PlacedPatches, path: Path) -> None:
         "ids": patches.ids,
         "pixels": patches.pixels,
         "mask": patches.mask,
-        **{name: getattr(patches.placements, name) for name in PLACE},
+        **places.columns(patches.placements),
         "header": np.array(json.dumps(header, sort_keys=True, allow_nan=False)),
     }
     if patches.queries is not None:
@@ -110,7 +106,7 @@ def load(path: Path) -> PlacedPatches:
                 ids=file["ids"],
                 pixels=file["pixels"],
                 mask=file["mask"],
-                placements=Placements(**{name: file[name] for name in PLACE}),
+                placements=places.from_columns(file),
                 target=header["target"],
                 queries=file.get("queries"),
                 origin=header["origin"],
@@ -126,13 +122,12 @@ def load(path: Path) -> PlacedPatches:
 def _whole(patches: PlacedPatches) -> bool:
     """Whether all arrays have the shapes and types the noun asks for."""
     n = len(patches.ids)
-    rows = [patches.ids, *(getattr(patches.placements, name) for name in PLACE)]
-    if patches.queries is not None:
-        rows.append(patches.queries)
+    rows = [patches.ids] if patches.queries is None else [patches.ids, patches.queries]
     shape = (3, *patches.mask.shape)
     return (
         n > 0
-        and all(row.shape == (n,) and row.dtype in (np.int64, np.float64) for row in rows)
+        and all(row.shape == (n,) and row.dtype == np.int64 for row in rows)
+        and places.whole(patches.placements, n)
         and len(np.unique(patches.ids)) == n
         and patches.pixels.shape in (shape, (n, *shape))
         and patches.pixels.dtype == np.uint8

@@ -1,15 +1,16 @@
 """Where a patch lands: a pure function of (seed, image id, policy), the same for every engine.
 
 "Fully inside" means: the smallest upright box around the rotated, scaled patch lies within the
-image, so no pixel of the patch is ever cut off. Unrotated patches take whole-pixel positions, all
-equally likely, first and last row and column included. Rotated ones take real-valued positions,
-uniform over all that keep the box inside, so the first and last row and column are painted too.
+image, so no pixel of the patch is ever cut off; perspective moves its corners inwards only.
+Unrotated patches take whole-pixel positions, all equally likely, first and last row and column
+included. Rotated ones take real-valued positions, uniform over all that keep the box inside, so the
+first and last row and column are painted too.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,21 @@ from ..types import Placements
 LARGE_IMAGE_PX = 96
 """Images with a shorter side than this are treated like CIFAR, others like ImageNet."""
 
+FLAT_DRAWS, DRAWS = 4, 14
+"""Of an image: rotation, scale and place; with them four corners, contrast and brightness."""
 
-@dataclass(frozen=True)
+
+LATER = ("tilt", "contrast", "brightness")
+"""What a policy says since keys of rows were first stored; at rest, keys leave it out."""
+
+
+@dataclass(frozen=True, repr=False)
 class Policy:
     """How places are drawn. Rotation is uniform in ±``degrees``, scale in [low, high].
 
-    ``corner``: top and left of the one place of a fixed policy; ``centred``: the middle.
+    ``corner``: top and left of the one place of a fixed policy; ``centred``: the middle. ``tilt``:
+    each corner of the patch stands further in by a share of its sides, uniform from 0 to this.
+    ``contrast`` is uniform in [low, high], the brightness in ±``brightness`` bytes.
     """
 
     name: str
@@ -34,9 +44,28 @@ class Policy:
     scale: tuple[float, float] = (1.0, 1.0)
     corner: tuple[int, int] | None = None
     centred: bool = False
+    tilt: float = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    brightness: float = 0.0
+
+    def __repr__(self) -> str:
+        """All it says; keys of rows are made of this, so what is ``LATER`` only where it acts."""
+        said = {item.name: getattr(self, item.name) for item in fields(self)
+                if item.name not in LATER or getattr(self, item.name) != item.default}  # fmt: skip
+        return f"Policy({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether it neither rotates nor scales nor tilts, so that places are whole pixels."""
+        return not self.degrees and self.scale == (1.0, 1.0) and not self.tilt
+
+    @property
+    def is_lit(self) -> bool:
+        """Whether the light on the patch varies."""
+        return self.contrast != (1.0, 1.0) or self.brightness != 0.0
 
 
-NAMES = ("random", "plain", "centre", "fixed:TOP,LEFT")
+NAMES = ("random", "plain", "physical", "centre", "fixed:TOP,LEFT")
 
 
 def policy(name: str, *, image_px: int) -> Policy:
@@ -45,12 +74,22 @@ def policy(name: str, *, image_px: int) -> Policy:
     - ``random``: uniform place, rotation ±15° (±22.5° from 96 px on), scale 0.9 to 1.1. The range
       for large images is that of the public PatchAttack code; the small one is this project's.
     - ``plain``: uniform place, no rotation, scale 1.
+    - ``physical``: as ``random``, and what a print meets besides: perspective, every corner up to
+      an eighth of a side further in (half of what torchvision's ``RandomPerspective`` does unasked,
+      which is what ART's patch attack draws perspective with); contrast 0.8 to 1.2 and brightness
+      ±10 % of white, the ranges of Thys et al. (arXiv 1904.08653).
     - ``centre``: the middle. ``fixed:TOP,LEFT``: that corner. Neither rotates.
 
     Raises ``UnknownName`` for any other name.
     """
+    degrees = 15.0 if image_px < LARGE_IMAGE_PX else 22.5
     if name == "random":
-        return Policy(name, degrees=15.0 if image_px < LARGE_IMAGE_PX else 22.5, scale=(0.9, 1.1))
+        return Policy(name, degrees=degrees, scale=(0.9, 1.1))
+    if name == "physical":
+        return Policy(
+            name, degrees=degrees, scale=(0.9, 1.1),
+            tilt=0.125, contrast=(0.8, 1.2), brightness=25.5,
+        )  # fmt: skip
     if name == "plain":
         return Policy(name)
     if name == "centre":
@@ -74,7 +113,10 @@ def place(
     ``patch_px`` and ``image_px`` are rows and columns. ``draw`` counts repeated tries: each is an
     independent set of places. Raises ``BadInput`` when the patch does not fit.
     """
-    chance = streams.uniform(seed, f"placement:{how.name}:{draw}", indices=ids, draws=4)
+    chance = streams.uniform(
+        seed, f"placement:{how.name}:{draw}", indices=ids,
+        draws=DRAWS if how.tilt or how.is_lit else FLAT_DRAWS,
+    )  # fmt: skip
     degrees = how.degrees * (2.0 * chance[:, 0] - 1.0)
     scale = how.scale[0] + (how.scale[1] - how.scale[0]) * chance[:, 1]
     height, width = (scale * side for side in patch_px)
@@ -87,14 +129,24 @@ def place(
             np.full(len(ids), float((outer - inner) // 2))
             for outer, inner in zip(image_px, patch_px, strict=True)
         )
-    elif how.degrees == 0.0 and how.scale == (1.0, 1.0):
+    elif how.is_upright:
         top, left = (
             np.floor(chance[:, 2 + axis] * (image_px[axis] - patch_px[axis] + 1)) for axis in (0, 1)
         )
     else:
         top = chance[:, 2] * (image_px[0] - box_height) + (box_height - height) / 2
         left = chance[:, 3] * (image_px[1] - box_width) + (box_width - width) / 2
-    return Placements(top=top, left=left, degrees=degrees, scale=scale)
+    found = Placements(top=top, left=left, degrees=degrees, scale=scale)
+    if how.tilt:
+        found = replace(found, corners=how.tilt * chance[:, 4:12].reshape(-1, 4, 2))
+    if how.is_lit:
+        low, high = how.contrast
+        found = replace(
+            found,
+            contrast=low + (high - low) * chance[:, 12],
+            brightness=how.brightness * (2.0 * chance[:, 13] - 1.0),
+        )
+    return found
 
 
 def box(

@@ -84,7 +84,7 @@ def test_it_is_the_judge_that_is_compared_with(tmp_path: Path) -> None:
         assert (engine(images) != judge.run(other, images)).any()
 
 
-@pytest.mark.parametrize("how", ["random", "plain"])
+@pytest.mark.parametrize("how", ["random", "plain", "physical"])
 def test_the_paste_kernel_is_the_reference(how: str) -> None:
     pytest.importorskip("pycuda", reason="the kernels are loaded through PyCUDA: extra cuda")
     from qadtr_edge.kernels.memory import open_device

@@ -36,7 +36,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @needs_compiler
 @pytest.mark.parametrize("flip", [0, FLIP_TO_CODES])
 @pytest.mark.parametrize("shared", [True, False], ids=["one patch", "one each"])
-@pytest.mark.parametrize("how", ["random", "plain", "centre"])
+@pytest.mark.parametrize("how", ["random", "plain", "centre", "physical"])
 @pytest.mark.parametrize("image_px", [(32, 32), (33, 47), (96, 128)])
 def test_every_byte_is_the_references(
     image_px: tuple[int, int], how: str, shared: bool, flip: int
@@ -57,7 +57,8 @@ def test_every_byte_is_the_references(
 
 
 @needs_compiler
-def test_a_patch_that_sticks_out_is_cut_off_alike() -> None:
+@pytest.mark.parametrize("bent", [False, True], ids=["flat", "in perspective and light"])
+def test_a_patch_that_sticks_out_is_cut_off_alike(bent: bool) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 3, 24, 24), dtype=np.uint8)
     pixels = rng.integers(0, 256, (3, 9, 7), dtype=np.uint8)
@@ -65,6 +66,9 @@ def test_a_patch_that_sticks_out_is_cut_off_alike() -> None:
     places = Placements(
         top=rng.uniform(-9, 24, 64), left=rng.uniform(-7, 24, 64),
         degrees=rng.uniform(-180, 180, 64), scale=rng.uniform(0.3, 2.5, 64),
+        corners=rng.uniform(0.0, 0.33, (64, 4, 2)) if bent else None,
+        contrast=rng.uniform(0.0, 3.0, 64) if bent else None,
+        brightness=rng.uniform(-200.0, 200.0, 64) if bent else None,
     )  # fmt: skip
     given = arguments(pixels, mask, placements=places, image_px=(24, 24), flip=0)
     wanted = paste(images, pixels, mask=mask, placements=places)
