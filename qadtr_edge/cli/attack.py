@@ -18,6 +18,7 @@ from ..suite import SUITES
 from ..types import Json, Patch
 from . import artefact as artefacts
 from . import (
+    attack_ablation,
     attack_beside,
     attack_names,
     attack_plan,
@@ -69,6 +70,13 @@ def attack(
     baseline: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Compare with what was measured in this run."),
+    ] = None,
+    ablation: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART=RUN",
+            help="With --suite: a run without aqapa, dbwt or gir, attacked alike. May be repeated.",
+        ),
     ] = None,
     patch_size: Annotated[
         str | None,
@@ -158,6 +166,7 @@ def attack(
     if differential or attack_beside.DIFFERENTIAL in named.per_image:
         attack_beside.require(opened, [width for _, width, _ in aim.engines])
     before = None if baseline is None else open_run(baseline, runs)
+    without = attack_ablation.named(ablation or (), root=runs, suite=suite)
     given = attack_names.given(patch)
     patch_px = _patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
@@ -188,11 +197,11 @@ def attack(
         differential=differential,
         certificate=certificate,
     )
-    result = carried_out(plan, aim, suite=suite, before=before)
+    result = carried_out(plan, aim, suite=suite, before=before, without=without)
     record(opened, "attack", options={
         "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
         "suite": suite, "differential": differential, "certificate": certificate,
-        "baseline": baseline and str(baseline), "patch": patch and str(patch),
+        "baseline": baseline and str(baseline), "ablation": ablation, "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,
         "batch": batch, "threads": threads, "seed": seed, "queries": queries, "stride": stride,

@@ -5,6 +5,7 @@ The verb ``attack`` and ``qadtr_edge.run_suite`` end in the same ``carried_out``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from ..results import Store
 from ..runs import Run, open_run, record
 from ..types import Engine
 from . import (
+    attack_ablation,
     attack_answer,
     attack_beside,
     attack_plan,
@@ -36,15 +38,24 @@ SuiteName = Literal["quick", "default", "full"]
 RunLike = Run | str | PathLike[str]
 
 
-def carried_out(plan: Plan, aim: Target, *, suite: str | None, before: Run | None) -> Answer:
+def carried_out(
+    plan: Plan, aim: Target, *, suite: str | None, before: Run | None,
+    without: Mapping[str, Run] | None = None,
+) -> Answer:  # fmt: skip
     """What the plan, or the suite in its place, found on each engine of ``aim``.
 
-    A suite's verdict is kept in the run. ``before``: the run it is compared with.
+    A suite's verdict is kept in the run. ``before``: the run it is compared with; ``without``: runs
+    trained without a part of the defence, by that part.
     """
     store = Store(plan.run.results, plan.run.labels)
     known = None if before is None else attack_verdict.baseline(before)
     if suite is not None and (absent := attack_suite.absent(suite)):
         console.say(f"The {suite} suite here lacks: {', '.join(absent)}.")
+    ablated = {
+        (name, width): attack_ablation.read(without, plan, engine=name, bits=width, suite=suite)
+        for name, width, _ in aim.engines
+        if without and suite is not None
+    }  # what cannot be compared is refused before the work
     cells = []
     for name, width, opening in aim.engines:
         with opening() as running:
@@ -52,10 +63,13 @@ def carried_out(plan: Plan, aim: Target, *, suite: str | None, before: Run | Non
         if before is not None:
             remembered = attack_verdict.recorded(before, engine=name, bits=width, suite=suite)
             cell = replace(cell, probes={**cell.probes, "record": remembered})
+        if parts := ablated.get((name, width)):
+            gains = attack_ablation.compared(cell, store, without=parts)
+            cell = replace(cell, probes={**cell.probes, "ablation": gains})
         cells.append(cell)
     found = attack_answer.answer(cells, store, suite=suite, baseline=known)
     if suite is not None:
-        attack_verdict.write(plan.run, cells, widths=found.widths, suite=suite)
+        attack_verdict.write(plan.run, cells, widths=found.widths, suite=suite, baseline=before)
     return found
 
 
@@ -73,6 +87,7 @@ def run_suite(
     threads: int = 1,
     seed: int = 0,
     baseline: RunLike | None = None,
+    ablation: Mapping[str, RunLike] | None = None,
     differential: bool = False,
     certificate: bool = False,
 ) -> Answer:
@@ -83,8 +98,9 @@ def run_suite(
     width ``bits`` or at all integer widths, or an engine that is open, which stays open.
     ``patch_px`` are rows and columns of the patch: 6, or 50 on large images. ``data`` and
     ``data_root`` are as ``--data`` and ``--data-root``, and ``differential`` and
-    ``certificate`` are as those options. Progress goes to stderr. Attacks with gradients need
-    torch. Raises ``QadtrError`` for what the verb refuses.
+    ``certificate`` are as those options; ``baseline`` is a run that is compared with, ``ablation``
+    runs without ``aqapa``, ``dbwt`` or ``gir``, by that part. Progress goes to stderr. Attacks with
+    gradients need torch. Raises ``QadtrError`` for what the verb refuses.
     """
     attack_suite.check(suite, {})
     opened = _run(run)
@@ -117,7 +133,8 @@ def run_suite(
         certificate=certificate,
     )
     before = None if baseline is None else _run(baseline)
-    found = carried_out(plan, aim, suite=suite, before=before)
+    without = {attack_ablation.part(name): _run(one) for name, one in (ablation or {}).items()}
+    found = carried_out(plan, aim, suite=suite, before=before, without=without)
     record(opened, "attack", options={
         "engine": [name for name, *_ in aim.engines], "bits": bits, "suite": suite,
         "baseline": before and str(before.folder), "patch_size": list(size),

@@ -16,10 +16,14 @@ from .attack_answer import AtWidth
 from .attack_replay import Cell
 
 
-def write(run: Run, cells: Sequence[Cell], *, widths: Sequence[AtWidth], suite: str) -> None:
+def write(
+    run: Run, cells: Sequence[Cell], *, widths: Sequence[AtWidth], suite: str,
+    baseline: Run | None = None,
+) -> None:  # fmt: skip
     """Adds a cell for each engine; one of the same engine file and suite is replaced."""
     store = Store(run.results, run.labels)
-    made = [_cell(cell, store, found=found, suite=suite)
+    before = None if baseline is None else baseline.name
+    made = [_cell(cell, store, found=found, suite=suite, baseline=before)
             for cell, found in zip(cells, widths, strict=True)]  # fmt: skip
     standing = {_identity(cell) for cell in made}
     kept = [cell for cell in _cells(run) if _identity(cell) not in standing]
@@ -31,16 +35,27 @@ def recorded(run: Run, *, engine: str, bits: int, suite: str | None) -> Json:
 
     ``None`` when that suite never ran on that engine there.
     """
+    return _newest(run, engine=engine, bits=bits, suite=suite).get("record")
+
+
+def rows_of(run: Run, *, engine: str, bits: int, suite: str) -> frozenset[str]:
+    """Keys of the rows that suite left of an engine; none where it never ran there."""
+    keys = _newest(run, engine=engine, bits=bits, suite=suite).get("rows")
+    return frozenset(map(str, keys if isinstance(keys, list) else ()))
+
+
+def _newest(run: Run, *, engine: str, bits: int, suite: str | None) -> Mapping[str, Json]:
+    """The last cell of a suite on that engine, whichever file of it; empty where there is none."""
     wanted = (engine, bits, suite)
-    cells = (cell for cell in _cells(run)
-             if (cell.get("engine"), cell.get("bits"), cell.get("suite")) == wanted)  # fmt: skip
-    found: Json = None
-    for cell in cells:
-        found = cell.get("record")
-    return found
+    found = [cell for cell in _cells(run)
+             if (cell.get("engine"), cell.get("bits"), cell.get("suite")) == wanted]  # fmt: skip
+    return found[-1] if found else {}
 
 
-def _cell(cell: Cell, store: Store, *, found: AtWidth, suite: str) -> dict[str, Json]:
+def _cell(
+    cell: Cell, store: Store, *, found: AtWidth, suite: str, baseline: str | None
+) -> dict[str, Json]:
+    """``compared``: the runs compared with, by name, and what the ablation counted."""
     checks: list[Json] = [*found.checks_json()]
     return {
         "engine": found.engine,
@@ -53,6 +68,8 @@ def _cell(cell: Cell, store: Store, *, found: AtWidth, suite: str) -> dict[str, 
         **found.unions_json(),
         "worst_case_asr": found.worst_case_asr,
         "record": record(cell.rows, store, facts=cell.facts),
+        "compared": {"baseline": baseline, "ablation": cell.probes.get("ablation")},
+        "rows": [row.key for row in cell.rows],
     }
 
 

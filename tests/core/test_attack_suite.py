@@ -14,6 +14,7 @@ from qadtr_edge import replay, runs
 from qadtr_edge.cli import (
     app,
     attack,
+    attack_ablation,
     attack_answer,
     attack_names,
     attack_plan,
@@ -238,3 +239,79 @@ def test_an_unknown_suite_is_named() -> None:
     asked = CliRunner().invoke(app, ["attack", "--suite", "quik"])
     assert isinstance(asked.exception, UnknownName)
     assert "quick" in asked.exception.remedy
+
+
+def other(plan: Plan, name: str) -> Plan:
+    """The plan for a run of its own."""
+    folder = plan.run.folder.parent / name
+    folder.mkdir()
+    return replace(plan, run=runs.Run(folder))
+
+
+def test_runs_without_a_part_are_compared_and_kept(plan: Plan, store: Store) -> None:
+    """The same suite on an engine that is fooled otherwise; what it counted stands in the cell."""
+    less = other(plan, "less")
+    kept = Store(less.run.results, less.run.labels)
+    before = done(less, kept, Quadrants(bias=6.0, digest="less"))
+    widths = attack_answer.answer([before], kept, suite="quick").widths
+    attack_verdict.write(less.run, [before], widths=widths, suite="quick")
+    cell = done(plan, store)
+    without = attack_ablation.read({"gir": less.run}, plan, engine="toy", bits=8, suite="quick")
+    steps = attack_ablation.compared(cell, store, without=without)
+    tiers = {step["tier"]: step for step in steps if isinstance(step, dict)}
+    assert set(tiers) == {"T1", "T2", "T4"}
+    assert tiers["T4"]["run"] == "less"
+    cases = [case.Case(one.rows, each) for one, each in ((cell, store), (before, kept))]
+    able = cases[0].able() & cases[1].able()
+    mine, theirs = (one.fooled(one.of_tiers("T4"))[able] for one in cases)
+    assert tiers["T4"]["images"] == able.sum()
+    assert tiers["T4"]["with_only"] == (mine & ~theirs).sum()
+    assert tiers["T4"]["without_only"] == (theirs & ~mine).sum()
+    assert (mine != theirs).any()
+
+    cell = replace(cell, probes={"ablation": steps})
+    widths = attack_answer.answer([cell], store, suite="quick").widths
+    check = next(check for check in widths[0].verdict.checks if check.number == 17)
+    assert "gir needs T3" in check.figure
+    attack_verdict.write(plan.run, [cell], widths=widths, suite="quick", baseline=less.run)
+    (stored,) = json.loads((plan.run.folder / "verdict.json").read_text())["cells"]
+    assert stored["compared"] == {"baseline": "less", "ablation": steps}
+
+
+def test_what_cannot_be_compared_is_refused_with_the_command(plan: Plan, store: Store) -> None:
+    less = other(plan, "less")
+    parts = {"gir": less.run}
+
+    def read(plan: Plan, suite: str = "quick") -> None:
+        attack_ablation.read(parts, plan, engine="toy", bits=8, suite=suite)
+
+    with pytest.raises(BadInput, match="was not attacked by the quick suite") as error:
+        read(plan)
+    assert "--suite quick --images 60" in error.value.remedy
+    kept = Store(less.run.results, less.run.labels)
+    before = done(less, kept)
+    widths = attack_answer.answer([before], kept, suite="quick").widths
+    attack_verdict.write(less.run, [before], widths=widths, suite="quick")
+    read(plan)
+    with pytest.raises(BadInput, match="by the full suite"):
+        read(plan, "full")
+    with pytest.raises(BadInput, match="on other images"):
+        read(replace(plan, test=pictures(60, split="test", seed=4)))
+    with pytest.raises(BadInput, match="another size") as error:
+        read(replace(plan, patch_px=(3, 5)))
+    assert "--patch-size 3x5" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["gir"], "names no run"), (["gir="], "names no run"), (["gri=less"], "gri"),
+        (["gir=less", "gir=less"], "twice"), (["gir=nowhere"], "no run folder"),
+    ],
+)  # fmt: skip
+def test_an_ablation_that_names_nothing_is_refused(plan: Plan, given: list[str], said: str) -> None:
+    other(plan, "less")
+    with pytest.raises(BadInput, match=said):
+        attack_ablation.named(given, root=plan.run.folder.parent, suite="quick")
+    with pytest.raises(BadInput, match="for the checks of a suite"):
+        attack_ablation.named(["gir=less"], root=plan.run.folder.parent, suite=None)
