@@ -70,8 +70,7 @@ class Subject:
 class Attacked:
     """What the row of a unit says of its attack beyond what the patch itself holds.
 
-    ``tier``, ``threat``, ``knowledge``, ``kappa``: as in ``Result``; ``victim``: what it was
-    made on.
+    ``tier`` to ``knowledge`` and ``kappa`` as in ``Result``; ``victim``: what it was made on.
     """
 
     name: str
@@ -143,31 +142,21 @@ def replay(
     """
     data, target = subject.data, unit.patch.target
     places = places_of(unit, data)
-    patched = np.empty_like(subject.clean)
-    sim_patched = None if simulation is None else np.empty_like(simulation.clean)
-    float_patched = None if float_model is None else np.empty_like(float_model.clean)
+    beside = {"": subject, "sim_": simulation, "float_": float_model}
+    models = {side: model for side, model in beside.items() if model is not None}
+    patched = {side: np.empty_like(model.clean) for side, model in models.items()}
     for start in range(0, len(data), subject.batch):
         part = slice(start, start + subject.batch)
         shown = pasted(unit, data, places=places, part=part)
-        patched[part] = subject.model(shown)
-        if simulation is not None and sim_patched is not None:
-            sim_patched[part] = simulation.model(shown)
-        if float_model is not None and float_patched is not None:
-            float_patched[part] = float_model.model(shown)
+        for side, model in models.items():
+            patched[side][part] = model.model(shown)
 
-    truth = data.labels
-    outcomes = Outcomes(
-        ids=data.ids,
-        truth=truth,
-        clean=_answers(subject.clean, truth, target=target),
-        patched=_answers(_checked(patched), truth, target=target),
-        sim_clean=_answers(simulation.clean, truth, target=target) if simulation else None,
-        sim_patched=None if sim_patched is None else _answers(sim_patched, truth, target=target),
-        float_clean=_answers(float_model.clean, truth, target=target) if float_model else None,
-        float_patched=None
-        if float_patched is None
-        else _answers(_checked(float_patched), truth, target=target),
-    )
+    answers = {
+        f"{side}{when}": _answers(_checked(logits), data.labels, target=target)
+        for side, model in models.items()
+        for when, logits in (("clean", model.clean), ("patched", patched[side]))
+    }
+    outcomes = Outcomes(ids=data.ids, truth=data.labels, **answers)
     counts = results.count(outcomes, target=target)
     if not counts.eligible:
         raise BadInput(
