@@ -109,7 +109,7 @@ class Answer:
                     "occlusion_asr": width.occlusion_asr,
                     "worst_case_asr": width.worst_case_asr,
                     **width.unions_json(),
-                    "certified": width.certified and dict(width.certified),
+                    "certified": None if width.certified is None else dict(width.certified),
                     "verdict": width.verdict.name,
                     "verdict_reason": width.verdict.reason,
                 }

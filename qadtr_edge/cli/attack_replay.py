@@ -42,22 +42,27 @@ def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = N
     else:
         work = attack_suite.work(plan, asked, suite=suite)
     simulation = attack_beside.simulation(plan, facts.bits) if work.paired else None
-    todo = [(unit, simulation, None) for unit in work.paired]
-    todo += [(unit, None, None) for unit in work.alone]
     known = {row.key for row in store.rows()}
     found: list[Result] = []
     label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
-    total = len(todo) + len(work.differential)
-    with ExitStack() as beside, console.Progress(label, total, unit="units") as progress:
-        if work.differential:
-            original = beside.enter_context(attack_beside.float_model(plan, facts))
-            todo += [(unit, None, original) for unit in work.differential]
-        for unit, simulated, original in todo:
-            key = replay.identity(unit, subject, simulation=simulated, float_model=original)
+    with ExitStack() as opened:
+        original = (
+            opened.enter_context(attack_beside.float_model(plan, facts))
+            if work.differential
+            else None
+        )
+        todo = [
+            *((unit, simulation, None) for unit in work.paired),
+            *((unit, None, None) for unit in work.alone),
+            *((unit, None, original) for unit in work.differential),
+        ]
+        progress = opened.enter_context(console.Progress(label, len(todo), unit="units"))
+        for unit, beside, float_model in todo:
+            key = replay.identity(unit, subject, simulation=beside, float_model=float_model)
             row = store.finished(key) if key in known else None
             if row is None:
                 row, outcomes = replay.replay(
-                    unit, facts, subject=subject, simulation=simulated, float_model=original
+                    unit, facts, subject=subject, simulation=beside, float_model=float_model
                 )
                 store.append(row, outcomes)
             found.append(row)

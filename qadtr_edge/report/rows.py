@@ -145,7 +145,7 @@ class Row:
             "p_mcnemar": self.p_mcnemar,
             "queries_median": result.queries_median,
             "kappa": result.kappa,
-            "differential": self.differential and self.differential.as_json(),
+            "differential": None if self.differential is None else self.differential.as_json(),
             "engine_digest": result.engine_digest,
             "patch_digest": result.patch_digest,
             "data_digest": result.data_digest,
