@@ -31,6 +31,9 @@ TABLES: dict[str, dict[str, str]] = {
         "openvino": "qadtr_edge.export.openvino:build_float",
         "trt": "qadtr_edge.export.trt:build_float",
     },
+    "build options": {  # (what a user asks of a builder) -> its keyword ``options``
+        "trt": "qadtr_edge.export.trt_build:options_of",
+    },
     "builder on the device": {  # (folder of an exported engine): what must be built where it runs
         "trt": "qadtr_edge.export.trt_here:build_here",
     },
@@ -57,6 +60,9 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "reader": {  # a file made elsewhere: (path, *, preprocess, data) -> the integer graph
         "onnx": "qadtr_edge.export.reader:lower",
+    },
+    "requantize": {  # (integer graph, *, pixels) -> one that more engines can hold
+        "symmetric": "qadtr_edge.export.symmetric:symmetric",
     },
     "tolerance": {  # of engines that are not exact: export.tolerance.Tolerance
         "openvino": "qadtr_edge.export.openvino:TOLERANCE",
