@@ -29,6 +29,7 @@ from .reader_input import Contract, contract
 from .reader_operators import read as read_node
 from .reader_state import Reading
 from .reader_values import Codes, Constant, Image, Unknown, Unreadable, Value
+from .symmetric import asymmetry
 
 _NAMED = 8
 """How many unreadable nodes a message names before it only counts."""
@@ -171,6 +172,8 @@ def _graph(
         source=origin,
         notes=tuple(build.notes),
     )
+    if asymmetry(graph) is None:
+        graph = replace(graph, spec=replace(graph.spec, activations="signed"))
     return graph, offset
 
 

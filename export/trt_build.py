@@ -6,7 +6,7 @@ asked for by ``getattr`` and refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal, cast
 
 from qadtr_edge import provenance
-from qadtr_edge.errors import EngineFailed, Unsupported
+from qadtr_edge.errors import BadInput, EngineFailed, Unsupported
 from qadtr_edge.files import write_bytes
 from qadtr_edge.types import Json
 
+from . import trt_runtime
 from .trt_runtime import Log, is_rtx, log_of, refused, version
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ RTX_TARGETS = ("SM80", "SM86", "SM89", "SM120")
 
 _REMEDY = "Check the model with `qadtr-edge export --engine ort`, or build with another version."
 _MEBIBYTE = 1 << 20
+
+
+Hardware = Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Options:
     batch: tuple[int, int, int] = (1, 64, 256)
     workspace_mebibytes: int = 1024
     optimization_level: int | None = None
-    hardware: Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"] = "NONE"
+    hardware: Hardware = "NONE"
     is_version_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
     timing_cache: Path | None = None
@@ -58,6 +62,65 @@ class Options:
         cache = None if self.timing_cache is None else str(self.timing_cache)
         return {**asdict(self), "timing_cache": cache, "batch": [*self.batch],
                 "compute_capabilities": [*self.compute_capabilities]}  # fmt: skip
+
+
+_LEVELS = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+
+
+def options_of(
+    *, compute_capabilities: Sequence[str] = (), workspace_mebibytes: int | None = None,
+    hardware: str | None = None, is_version_compatible: bool = False,
+    batch: Sequence[int] | None = None, timing_cache: Path | None = None,
+    dla_core: int | None = None,
+) -> Options:  # fmt: skip
+    """Options as a user words them, ``None`` being ours: capabilities 8.6, levels ampere+.
+
+    Raises ``BadInput`` for what makes no sense, ``Unsupported`` for what the installed package does
+    not have.
+    """
+    trt, plain = trt_runtime.runtime(), Options()
+    if hardware is not None and hardware not in _LEVELS:
+        raise BadInput(
+            f"{hardware!r} is no level of hardware compatibility.", f"Give {' or '.join(_LEVELS)}."
+        )
+    if batch is not None and (len(batch) != 3 or list(batch) != sorted(batch)):
+        raise BadInput(
+            f"A batch profile is the smallest, usual and largest batch; {list(batch)} is not.",
+            "Give three numbers in order, such as 1,64,256.",
+        )
+    made = Options(
+        batch=plain.batch if batch is None else (batch[0], batch[1], batch[2]),
+        workspace_mebibytes=workspace_mebibytes or plain.workspace_mebibytes,
+        hardware=plain.hardware if hardware is None else cast(Hardware, _LEVELS[hardware]),
+        is_version_compatible=is_version_compatible,
+        compute_capabilities=tuple(_target(each) for each in compute_capabilities),
+        timing_cache=timing_cache, dla_core=dla_core,
+    )  # fmt: skip
+    _check(trt, made)
+    return made
+
+
+def _target(capability: str) -> str:
+    """8.6 -> SM86."""
+    major, dot, minor = capability.partition(".")
+    if not (major.isdecimal() and dot and len(minor) == 1 and minor.isdecimal()):
+        raise BadInput(
+            f"{capability!r} is no compute capability.", "Give numbers such as 8.6, with commas."
+        )
+    return f"SM{major}{minor}"
+
+
+def _check(trt: ModuleType, options: Options) -> None:
+    """Raises ``Unsupported`` for names that the installed package does not know."""
+    if options.compute_capabilities and not is_rtx(trt):
+        raise Unsupported(
+            "TensorRT builds for the GPU at hand; only TensorRT-RTX takes compute capabilities.",
+            "Leave them out, or use tensorrt-rtx.",
+        )
+    for name in options.compute_capabilities:
+        _member(trt, trt.ComputeCapability, name=name)
+    if options.hardware != "NONE":
+        _member(trt, trt.HardwareCompatibilityLevel, name=options.hardware)
 
 
 @dataclass(frozen=True)
@@ -83,6 +146,7 @@ def plan_of(trt: ModuleType, model: Path, *, options: Options) -> Plan:
     if not parser.parse_from_file(str(model)) or log.errors:
         _tell(parser, log)
         raise refused(trt, f"parse {model.name}", log=log, remedy=_REMEDY)
+    _check(trt, options)
     config = builder.create_builder_config()
     _configure(trt, config, options=options)
     _add_profile(builder, network, config=config, batch=options.batch)
@@ -145,11 +209,6 @@ def _configure(trt: ModuleType, config: tensorrt.IBuilderConfig, *, options: Opt
         config.num_compute_capabilities = len(chosen)
         for index, name in enumerate(chosen):
             config.set_compute_capability(_member(trt, trt.ComputeCapability, name=name), index)
-    elif options.compute_capabilities:
-        raise Unsupported(
-            "TensorRT builds for the GPU at hand; only TensorRT-RTX takes compute capabilities.",
-            "Leave them out, or use tensorrt-rtx.",
-        )
 
 
 def targets_here() -> tuple[str, ...]:

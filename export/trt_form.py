@@ -12,20 +12,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qadtr_edge.errors import Unsupported
 from qadtr_edge.integer import graph as g
-from qadtr_edge.integer.graph import IntegerGraph, Node, Tensor
+from qadtr_edge.integer.graph import IntegerGraph, Tensor
 
-from .dialects import TENSORRT, container_range, same_grid, weight_zero_point
+from .dialects import TENSORRT, container_range, same_grid
 from .onnx_file import Attribute
 from .qdq import PortableForm
 from .spelling import spell, window
+from .symmetric import MIDDLE, asymmetry
 
 if TYPE_CHECKING:
     import onnx
 
-INPUT_ZERO_POINT = 128
+INPUT_ZERO_POINT = MIDDLE
 """The byte whose code is 0: the host (or the paste kernel) flips the sign bit, and no more."""
 
 
@@ -34,8 +36,7 @@ def spell_signed(graph: IntegerGraph, *, digest: str) -> onnx.ModelProto:
 
     Raises ``Unsupported``, naming the node, for codes beyond int8 and for what has no signed form.
     """
-    for node in graph.nodes:
-        _check(node, graph)
+    _check(graph)
     recentred = {name: replace(x, zero_point=0) for name, x in graph.tensors.items()}
     model = spell(
         replace(graph, tensors=recentred), SignedForm, dialect=TENSORRT, digest=digest
@@ -46,29 +47,20 @@ def spell_signed(graph: IntegerGraph, *, digest: str) -> onnx.ModelProto:
     return model
 
 
-def _check(node: Node, graph: IntegerGraph) -> None:
-    if graph.spec.activations == "unsigned":
+def _check(graph: IntegerGraph) -> None:
+    """Raises ``Unsupported`` for a graph whose codes int8 does not hold at zero point 0."""
+    if graph.spec.activations == "unsigned" and "artefact" not in graph.source:
         raise Unsupported(
             'This graph was made with activations="unsigned", whose codes reach 255; TensorRT has '
             "no unsigned 8-bit quantization.",
             'Train or quantize with activations="signed", the default.',
         )
-    if graph.tensors[graph.input].zero_point != INPUT_ZERO_POINT:
+    found = asymmetry(graph)
+    if found is not None:
+        name = graph.source.get("model", "This graph")
         raise Unsupported(
-            f"The input {graph.input!r} has zero point {graph.tensors[graph.input].zero_point}; "
-            "TensorRT takes the byte less 128.",
-            "Requantize the model symmetrically.",
-        )
-    if isinstance(node, g.PixelTable):
-        raise Unsupported(
-            f"{node.name!r} rounds the input by a table of bytes, which TensorRT has no integer "
-            "form of.",
-            "Use one normalisation for all channels.",
-        )
-    if isinstance(node, g.Conv | g.Linear) and weight_zero_point(node.weight) is not None:
-        raise Unsupported(
-            f"The weights of {node.name!r} need a zero point; TensorRT quantizes symmetrically.",
-            "Requantize the model symmetrically.",
+            f"{name} {found}; TensorRT has only int8 at zero point 0.",
+            "Requantize it: qadtr-edge export --onnx FILE --engine trt --requantize symmetric.",
         )
 
 
@@ -102,8 +94,27 @@ class SignedForm(PortableForm):
                 self.emit(
                     "Add", [self.real(self.x), self.constant("value", value, kind=np.float32)]
                 )
+            case g.PixelTable():
+                self.normalise(node)
             case _:
                 self.rounding()
+
+    def normalise(self, node: g.PixelTable) -> None:
+        """The table as the straight line that it rounds: (code of the image + shift) * slope."""
+        lines = [line_of(row, y=self.y) for row in node.table]
+        if None in lines:
+            raise Unsupported(
+                f"{node.name!r} rounds the input by a table of bytes that is no straight line, "
+                "which TensorRT has no integer form of.",
+                "Leave the normalisation to the preprocessing file, one line a channel.",
+            )
+        shift, slope = np.array(lines).reshape(3, 2).T.reshape(2, 3, 1, 1)
+        moved, scaled = f"{node.name}/moved", f"{node.name}/scaled"
+        offset = self.constant("shift", shift * self.x.scale, kind=np.float32)
+        self.writer.node("Add", [self.real(self.x), offset], output=moved, name=moved)
+        factor = self.constant("slope", slope * self.y.scale / self.x.scale, kind=np.float32)
+        self.writer.node("Mul", [moved, factor], output=scaled, name=scaled)
+        self.quantize(scaled, name=f"{node.name}/quantize")
 
     def grid(self, tensor: Tensor) -> list[str]:
         return [
@@ -128,6 +139,29 @@ class SignedForm(PortableForm):
         self.writer.node(
             "Clip", [value, low, high], output=self.y.name, name=name or f"{self.node.name}/clip"
         )
+
+
+def line_of(row: NDArray[np.int16], *, y: Tensor) -> tuple[float, float] | None:
+    """Shift and slope with ``rint((byte - 128 + shift) * slope)`` the codes ``row (256,)``.
+
+    Codes at an end of the range of ``y`` may have been limited to it. Of all such lines the one in
+    the middle, farthest from where another order of rounding would tell; ``None`` for no line.
+    """
+    bytes_ = np.arange(256) - float(INPUT_ZERO_POINT)
+    low = np.where(row <= y.low, -np.inf, row - 0.5)
+    high = np.where(row >= y.high, np.inf, row + 0.5)
+    steps = bytes_[None, :] - bytes_[:, None]
+    later = steps > 0
+    slopes = (low[None, :] - high[:, None])[later] / steps[later]
+    least = float(slopes.max())
+    most = float(((high[None, :] - low[:, None])[later] / steps[later]).min())
+    slope = (least + most) / 2
+    if not np.isfinite(slope) or slope == 0:
+        return None
+    start = (float((low - slope * bytes_).max()) + float((high - slope * bytes_).min())) / 2
+    shift, step = np.float32(start / slope), np.float32(slope)
+    codes = np.rint((bytes_.astype(np.float32) + shift) * step)
+    return (float(shift), float(step)) if (np.clip(codes, y.low, y.high) == row).all() else None
 
 
 _PER_CHANNEL: dict[str, Attribute] = {"axis": 0}

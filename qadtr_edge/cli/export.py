@@ -13,7 +13,7 @@ from ..errors import BadInput, MissingDependency, UnknownName
 from ..files import digest
 from ..runs import DEFAULT_ROOT, Run, open_run, packaged_run, record, width_name
 from ..types import FLOAT_BITS
-from . import export_files, export_onnx, options
+from . import completion, export_build, export_files, export_onnx, options
 from .artefact import alone, needed
 from .export_answer import Row, answer
 
@@ -27,7 +27,11 @@ def export(
     run: options.RunPath = None,
     runs: options.RunsRoot = DEFAULT_ROOT,
     model: Annotated[
-        str | None, typer.Option(help="A packaged model, as zoo:NAME, into a fresh run.")
+        str | None,
+        typer.Option(
+            help="A packaged model, as zoo:NAME, into a fresh run.",
+            autocompletion=completion.names("packaged model", prefix=registry.ZOO),
+        ),
     ] = None,
     onnx: Annotated[
         Path | None,
@@ -38,8 +42,22 @@ def export(
         str | None, typer.Option(help="With --onnx: the data set the model is for.")
     ] = None,
     data_root: options.DataRoot = None,
+    images: options.Images = None,
+    requantize: Annotated[
+        str | None,
+        typer.Option(
+            help="With --onnx: symmetric gives an asymmetric file the integers TensorRT needs."
+        ),
+    ] = None,
     engine: options.Engines = "ort",
     bits: options.Bits = None,
+    compute_capability: export_build.Capabilities = None,
+    workspace: export_build.Workspace = None,
+    hardware_compatible: export_build.Hardware = None,
+    version_compatible: export_build.VersionCompatible = False,
+    batch_profile: export_build.Batches = None,
+    timing_cache: export_build.TimingCache = None,
+    dla_core: export_build.DlaCore = None,
     threads: options.Threads = 1,
     seed: options.Seed = 0,
     json: options.JsonFlag = False,
@@ -52,13 +70,22 @@ def export(
     names = options.named("engine", engine)
     for name in names:
         registry.path_of("builder", name)
+    asked = export_build.Asked(
+        compute_capability, workspace, hardware_compatible, version_compatible, batch_profile,
+        timing_cache, dla_core,
+    ).by_engine(names)  # fmt: skip
     if onnx is not None:
         alone({"--run": run, "--model": model, "--bits": bits}, file=onnx)
-        given = export_onnx.Given(onnx, preprocess, data, data_root)
-        made, foreign = export_onnx.export(given, runs, engines=names, threads=threads, seed=seed)
+        if requantize is not None:
+            registry.path_of("requantize", requantize)
+        given = export_onnx.Given(onnx, preprocess, data, data_root, images, requantize)
+        made, foreign = export_onnx.export(
+            given, runs, engines=names, asked=asked, threads=threads, seed=seed
+        )
         answer(made, foreign, json=json)
         return
     needed(preprocess)
+    _of_a_file({"--requantize": requantize, "--images": images})
     wanted = None if bits is None else options.widths(bits)
     opened = _opened(run, runs, model)
     net, facts = _loaded(opened)
@@ -71,7 +98,9 @@ def export(
     with console.Progress("export", len(widths) * len(names), unit="engines") as progress:
         for width in widths:
             for name in names:
-                rows.append(_built(opened, net, facts, name=name, bits=width, threads=threads))
+                rows.append(
+                    _built(opened, net, facts, name=name, bits=width, asked=asked, threads=threads)
+                )
                 progress.advance(note=f"{name}-{width_name(width)}")
     record(
         opened,
@@ -80,6 +109,15 @@ def export(
         inputs=(opened.checkpoint,),
     )
     answer(opened, rows, json=json)
+
+
+def _of_a_file(given: Mapping[str, object]) -> None:
+    """Raises ``BadInput`` for options that are about a file made elsewhere, where none is named."""
+    for name, value in given.items():
+        if value is not None:
+            raise BadInput(
+                f"{name} is about a file made elsewhere.", f"Name it: --onnx FILE {name}."
+            )
 
 
 def _opened(run: options.RunPath, runs: options.RunsRoot, model: str | None) -> Run:
@@ -102,19 +140,20 @@ def _loaded(run: Run) -> tuple[QuantNet, CheckpointFacts]:
 
 
 def _built(
-    run: Run, net: QuantNet, facts: CheckpointFacts, *, name: str, bits: int, threads: int
-) -> Row:
+    run: Run, net: QuantNet, facts: CheckpointFacts, *, name: str, bits: int,
+    asked: Mapping[str, object], threads: int,
+) -> Row:  # fmt: skip
     """One engine at one width: its graph, its files, what ran, and the comparison."""
     source = _source(run, facts, bits)
     if bits == FLOAT_BITS:
         from ..integer.lower_float import lower_float
 
         real = lower_float(net, source=source)
-        return export_files.floats(run, real, engine=name, threads=threads)
+        return export_files.floats(run, real, engine=name, threads=threads, asked=asked)
     from ..integer.lower import lower
 
     graph = lower(net, bits=bits, source=source)
-    return export_files.integers(run, graph, engine=name, threads=threads)
+    return export_files.integers(run, graph, engine=name, threads=threads, asked=asked)
 
 
 def _source(run: Run, facts: CheckpointFacts, bits: int) -> Mapping[str, str]:

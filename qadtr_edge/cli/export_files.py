@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from .. import registry, streams
 from ..engines import ARTEFACT, open_engine
+from ..files import read_json, write_json
 from ..runs import Run
-from ..types import FLOAT_BITS, EngineFacts, Parity, Pixels
+from ..types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
 from .export_answer import Row
 
 if TYPE_CHECKING:
@@ -16,21 +17,26 @@ if TYPE_CHECKING:
     from ..integer.graph import IntegerGraph
 
 CHECKED_IMAGES = 32
+FACTS = "facts.json"
 
 Builder = Callable[..., EngineFacts]
 Compare = Callable[..., Parity]
 
 
 def integers(
-    run: Run, graph: IntegerGraph, *, engine: str, threads: int, images: Pixels | None = None
-) -> Row:
-    """The graph's file and the engine's, and its parity on ``images``, without them on noise."""
+    run: Run, graph: IntegerGraph, *, engine: str, threads: int, images: Pixels | None = None,
+    asked: Mapping[str, object],
+) -> Row:  # fmt: skip
+    """The graph's file and the engine's, and its parity on ``images``, without them on noise.
+
+    ``asked``: by engine, the builder's own options.
+    """
     from ..integer import graph_file
 
     bits = graph.spec.bits
     graph_file.save(graph, run.graph(bits))
     build = cast(Builder, registry.resolve("builder", engine))
-    observed = build(graph, run.engine(engine, bits), threads=threads)
+    observed = build(graph, run.engine(engine, bits), threads=threads, **_own(asked, engine))
     if observed.precision == "unknown":  # built for a device that is not here: nothing ran
         return _row(run, observed, engine=engine, bits=bits, parity=None)
     shown = noise(graph.tensors[graph.input].shape, seed=0) if images is None else images
@@ -41,11 +47,24 @@ def integers(
     return _row(run, observed, engine=engine, bits=bits, parity=parity)
 
 
-def floats(run: Run, graph: FloatGraph, *, engine: str, threads: int) -> Row:
-    """The float model's file."""
+def floats(
+    run: Run, graph: FloatGraph, *, engine: str, threads: int, asked: Mapping[str, object]
+) -> Row:
+    """The float model's file; ``asked`` as of ``integers``."""
     build = cast(Builder, registry.resolve("float builder", engine))
-    observed = build(graph, run.engine(engine, FLOAT_BITS), threads=threads)
+    folder = run.engine(engine, FLOAT_BITS)
+    observed = build(graph, folder, threads=threads, **_own(asked, engine))
     return _row(run, observed, engine=engine, bits=FLOAT_BITS, parity=None)
+
+
+def _own(asked: Mapping[str, object], engine: str) -> dict[str, object]:
+    return {"options": asked[engine]} if engine in asked else {}
+
+
+def tell(run: Run, engine: str, *, bits: int, more: Mapping[str, Json]) -> None:
+    """Adds ``more`` to the facts beside an engine's file."""
+    path = run.engine(engine, bits) / FACTS
+    write_json(path, {**cast("dict[str, Json]", read_json(path)), **more})
 
 
 def noise(shape: tuple[int, ...], *, seed: int, count: int = CHECKED_IMAGES) -> Pixels:

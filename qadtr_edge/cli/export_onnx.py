@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,52 +13,29 @@ from ..data import preprocess as preprocessing
 from ..engines import open_artefact
 from ..errors import EngineFailed, Unsupported
 from ..runs import Run, new_run, record, width_name
-from ..types import Json, Pixels
+from ..types import Json, Labels, Pixels
 from . import export_files
 from .export_answer import Row
+from .export_requantize import requantized
 
 if TYPE_CHECKING:
     from ..integer.graph import Float32, IntegerGraph
 
 LARGE_SIDE_PX = 64
 CHECKED_LARGE_IMAGES = 8
+REQUANTIZED_IMAGES, REQUANTIZED_LARGE_IMAGES = 1000, 100
 
 
 @dataclass(frozen=True)
 class Given:
-    """The file, and what is said of it."""
+    """The file, and what is said of it; ``requantize``: the form its integers are to take."""
 
     file: Path
     preprocess: Path | None
     data: str | None
     data_root: Path | None
-
-
-def export(
-    given: Given, runs: Path, *, engines: Sequence[str], threads: int, seed: int
-) -> tuple[Run, list[Row]]:
-    """A fresh run with the file's integer graph, its engines and its float model, and their rows.
-
-    Whatever fails leaves no run behind.
-    """
-    told = preprocessing.agreed(given.file, given.preprocess)
-    lower = cast(Callable[..., _Lowered], registry.resolve("reader", "onnx"))
-    lowered = lower(given.file, preprocess=told, data=given.data)
-    console.say(f"All {lowered.nodes} nodes of {given.file} were read.")
-    images = _images(given, lowered.graph, seed=seed)
-    agreed = _same_classes(given, lowered.graph, images)
-    run = new_run(runs)
-    try:
-        rows = _written(run, lowered, images, engines=engines, threads=threads, agreed=agreed)
-        sidecar = given.preprocess or preprocessing.sidecar_of(given.file)
-        record(run, "export", options={
-            "onnx": str(given.file), "preprocess": sidecar and str(sidecar), "data": given.data,
-            "engine": list(engines), "threads": threads, "seed": seed,
-        }, inputs=(given.file, *([sidecar] if sidecar else [])))  # fmt: skip
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
-    return run, rows
+    limit: int | None
+    requantize: str | None
 
 
 class _Lowered:
@@ -69,16 +46,75 @@ class _Lowered:
     nodes: int
 
 
-def _images(given: Given, graph: IntegerGraph, *, seed: int) -> Pixels:
-    """A few images to compare on: of the data set where one is named, else noise."""
-    shape = graph.tensors[graph.input].shape
-    large = max(shape) > LARGE_SIDE_PX
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A file that was read: its own integers, those to build of, and what it is compared on."""
+
+    lowered: _Lowered
+    graph: IntegerGraph
+    images: Pixels
+    more: dict[str, Json]
+
+
+def export(
+    given: Given, runs: Path, *, engines: Sequence[str], asked: Mapping[str, object], threads: int,
+    seed: int,
+) -> tuple[Run, list[Row]]:  # fmt: skip
+    """A fresh run with the file's integer graph, its engines and its float model, and their rows.
+
+    ``asked``: by engine, the builder's own options. Whatever fails leaves no run behind.
+    """
+    told = preprocessing.agreed(given.file, given.preprocess)
+    lower = cast(Callable[..., _Lowered], registry.resolve("reader", "onnx"))
+    lowered = lower(given.file, preprocess=told, data=given.data)
+    console.say(f"All {lowered.nodes} nodes of {given.file} were read.")
+    work = _prepared(given, lowered, seed=seed)
+    run = new_run(runs)
+    try:
+        rows = _written(run, work, engines=engines, asked=asked, threads=threads)
+        sidecar = given.preprocess or preprocessing.sidecar_of(given.file)
+        record(run, "export", options={
+            "onnx": str(given.file), "preprocess": sidecar and str(sidecar), "data": given.data,
+            "requantize": given.requantize, "images": given.limit,
+            "engine": list(engines), "threads": threads, "seed": seed,
+        }, inputs=(given.file, *([sidecar] if sidecar else [])))  # fmt: skip
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    return run, rows
+
+
+def _prepared(given: Given, lowered: _Lowered, *, seed: int) -> _Work:
+    """The graph to build of, and how it compares with the file."""
+    graph = lowered.graph
+    large = max(graph.tensors[graph.input].shape) > LARGE_SIDE_PX
     count = CHECKED_LARGE_IMAGES if large else export_files.CHECKED_IMAGES
+    many = REQUANTIZED_LARGE_IMAGES if large else REQUANTIZED_IMAGES
+    wanted = given.limit or (many if given.requantize and given.data else count)
+    images, labels = _images(given, graph, seed=seed, count=wanted)
+    shown = images[: given.limit or count]
+    more: dict[str, Json] = {"same_class_as_file": _same_classes(given, graph, shown)}
+    if given.requantize is not None:
+        graph, change = requantized(
+            graph, given.requantize, pixels=lowered.pixels, images=images, labels=labels,
+            data=given.data or "noise",
+        )  # fmt: skip
+        console.say(f"The file was {change.told()}.")
+        more["requantized"] = change.as_json()
+    return _Work(lowered, graph, shown, more)
+
+
+def _images(
+    given: Given, graph: IntegerGraph, *, seed: int, count: int
+) -> tuple[Pixels, Labels | None]:
+    """Images to compare on: of the data set where one is named, with its labels, else noise."""
+    shape = graph.tensors[graph.input].shape
     if given.data is None:
-        return export_files.noise(shape, seed=seed, count=count)
+        return export_files.noise(shape, seed=seed, count=count), None
     from ..data import load
 
-    return load(given.data, "test", root=given.data_root, limit=count, image_size=shape[1]).images
+    held = load(given.data, "test", root=given.data_root, limit=count, image_size=shape[1])
+    return held.images, held.labels
 
 
 def _same_classes(given: Given, graph: IntegerGraph, images: Pixels) -> int | None:
@@ -97,23 +133,26 @@ def _same_classes(given: Given, graph: IntegerGraph, images: Pixels) -> int | No
 
 
 def _written(
-    run: Run, lowered: _Lowered, images: Pixels, *, engines: Sequence[str], threads: int,
-    agreed: int | None,
-) -> list[Row]:  # fmt: skip
+    run: Run, work: _Work, *, engines: Sequence[str], asked: Mapping[str, object], threads: int
+) -> list[Row]:
     from ..integer.dequantized import dequantized
 
-    more: dict[str, Json] = {"same_class_as_file": agreed}
     rows: list[Row] = []
+    bits = work.graph.spec.bits
     with console.Progress("export", len(engines), unit="engines") as progress:
         for name in engines:
             made = export_files.integers(
-                run, lowered.graph, engine=name, threads=threads, images=images
+                run, work.graph, engine=name, threads=threads, images=work.images, asked=asked
             )
-            rows.append(replace(made, more=more))
+            if "requantized" in work.more:
+                export_files.tell(run, name, bits=bits, more=work.more)
+            rows.append(replace(made, more=work.more))
             try:
-                real = dequantized(lowered.graph, pixels=lowered.pixels)
-                rows.append(export_files.floats(run, real, engine=name, threads=threads))
+                real = dequantized(work.lowered.graph, pixels=work.lowered.pixels)
+                rows.append(
+                    export_files.floats(run, real, engine=name, threads=threads, asked=asked)
+                )
             except Unsupported as error:
                 console.say(str(error))
-            progress.advance(note=f"{name}-{width_name(lowered.graph.spec.bits)}")
+            progress.advance(note=f"{name}-{width_name(bits)}")
     return rows

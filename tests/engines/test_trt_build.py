@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qadtr_edge.export import facts, lint, trt, trt_build, trt_runtime
@@ -15,6 +16,7 @@ from qadtr_edge.export.trt_engine import TrtEngine
 import handmade
 import trt_files
 from qadtr_edge import provenance
+from qadtr_edge.cli.export import export
 from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency, Unsupported
 from qadtr_edge.files import digest
 from qadtr_edge.integer.graph import IntegerGraph
@@ -146,6 +148,49 @@ def test_a_refused_build_is_a_sentence_and_leaves_nothing(
 ) -> None:
     with pytest.raises(kind, match=words):
         trt.build(handmade.residual(), tmp_path, options=options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_are_worded_as_a_user_words_them() -> None:
+    made = trt_build.options_of(
+        compute_capabilities=("8.6", "12.0"), hardware="ampere+", batch=(2, 4, 8),
+        workspace_mebibytes=64,
+    )  # fmt: skip
+    assert made == Options((2, 4, 8), 64, hardware="AMPERE_PLUS",
+                           compute_capabilities=("SM86", "SM120"))  # fmt: skip
+    assert trt_build.options_of() == Options()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        ({"compute_capabilities": ("banana",)}, BadInput, "'banana' is no compute capability"),
+        ({"compute_capabilities": ("86",)}, BadInput, "'86' is no compute capability"),
+        ({"compute_capabilities": ("8.7",)}, Unsupported, "no ComputeCapability 'SM87'"),
+        ({"hardware": "turing"}, BadInput, "'turing' is no level"),
+        ({"batch": (8, 4, 2)}, BadInput, r"\[8, 4, 2\] is not"),
+        ({"batch": (8,)}, BadInput, r"\[8\] is not"),
+    ],
+)
+def test_options_that_make_no_sense_are_a_sentence(
+    words: dict[str, Any], kind: type[Exception], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        trt_build.options_of(**words)
+
+
+def test_the_enterprise_package_takes_no_compute_capability(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trt_build, "is_rtx", lambda trt: False)
+    with pytest.raises(Unsupported, match="builds for the GPU at hand"):
+        trt_build.options_of(compute_capabilities=("8.6",))
+
+
+def test_options_of_tensorrt_need_it_among_the_engines(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--workspace is of TensorRT") as held:
+        export(model="zoo:plain-resnet20", runs=tmp_path, workspace=64)
+    assert "--engine trt" in held.value.remedy
     assert not list(tmp_path.iterdir())
 
 

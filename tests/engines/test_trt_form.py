@@ -96,7 +96,7 @@ def test_unsigned_activations_are_refused() -> None:
 def test_another_input_is_refused(zero_point: int) -> None:
     graph = handmade.plain()
     image = replace(graph.tensors["images"], zero_point=zero_point)
-    with pytest.raises(Unsupported, match=f"'images' has zero point {zero_point}"):
+    with pytest.raises(Unsupported, match=f"reads the byte less {zero_point}, not"):
         trt_form.spell_signed(replace(graph, tensors=graph.tensors | {"images": image}), digest="d")
 
 
@@ -105,17 +105,44 @@ def test_weights_with_a_zero_point_are_refused() -> None:
     conv = graph.nodes[0]
     assert isinstance(conv, g.Conv)
     shifted = replace(conv, weight=np.clip(conv.weight.astype(np.int16) * 3, -10, 200))
-    with pytest.raises(Unsupported, match="weights of 'conv1' need a zero point"):
+    with pytest.raises(Unsupported, match="a zero point for the weights of 'conv1'"):
         trt_form.spell_signed(replace(graph, nodes=(shifted, *graph.nodes[1:])), digest="d")
 
 
 def test_codes_beyond_int8_are_refused_by_name() -> None:
     graph = handmade.residual()
     wide = replace(graph.tensors["block0.sum"], high=200)
-    with pytest.raises(Unsupported, match=r"'block0\.add' holds codes 0 to 200"):
+    with pytest.raises(Unsupported, match=r"holds the codes 0 to 200 in 'block0\.sum'"):
         trt_form.spell_signed(
             replace(graph, tensors=graph.tensors | {"block0.sum": wide}), digest="d"
         )
+
+
+def with_table(table: NDArray[np.int16]) -> IntegerGraph:
+    """``plain`` behind a table of bytes, as files with a normalisation per channel have it."""
+    graph = handmade.plain()
+    first, *others = graph.nodes
+    assert isinstance(first, g.Conv)
+    pixels = replace(graph.tensors["images"], name="pixels")
+    nodes = (g.PixelTable("table", "images", "pixels", table), replace(first, x="pixels"), *others)
+    return replace(graph, nodes=nodes, tensors=graph.tensors | {"pixels": pixels})
+
+
+@pytest.mark.parametrize("slope", [0.51, 0.997, 1.2, -0.71])
+def test_a_table_of_bytes_is_the_line_it_rounds(slope: float) -> None:
+    """Every byte of every channel gets its code."""
+    lines = [np.rint(np.arange(256) * slope - start) for start in (101.3, 64.0, 7.25)]
+    table = np.clip(lines, -128, 127).astype(np.int16)
+    graph = with_table(table)
+    assert all(trt_form.line_of(row, y=graph.tensors["pixels"]) for row in table)
+    ramp = np.tile(np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8), (1, 3, 1, 1))
+    np.testing.assert_allclose(simulated(graph, ramp), judge.run(graph, ramp), atol=1e-4)
+
+
+def test_a_table_that_is_no_line_is_refused() -> None:
+    bent = np.tile(np.rint(np.sqrt(np.arange(256)) * 7), (3, 1)).astype(np.int16)
+    with pytest.raises(Unsupported, match="'table' rounds the input by a table"):
+        trt_form.spell_signed(with_table(bent), digest="d")
 
 
 def test_the_layers_can_be_shown(tmp_path: Path) -> None:
