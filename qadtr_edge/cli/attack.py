@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from .. import console, replay
 from ..errors import BadInput
-from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
+from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy, resolved
 from ..results import Store
 from ..runs import DEFAULT_ROOT, open_run, record
 from ..suite import SUITES
-from ..types import Json, Patch
+from ..types import Json
 from . import artefact as artefacts
 from . import (
     attack_ablation,
@@ -90,7 +89,10 @@ def attack(
     ] = None,
     placement: Annotated[
         str | None,
-        typer.Option(help="random, plain, centre or fixed:TOP,LEFT. Default: the attack's own."),
+        typer.Option(
+            help="random, plain, physical, centre, fixed:TOP,LEFT, or within:MASK.png, on its white "
+            "alone. Default: the attack's own.",
+        ),
     ] = None,
     victim: Annotated[
         str | None,
@@ -150,7 +152,9 @@ def attack(
     victim = VICTIM if victim is None else victim
     attack_plan.victim(victim)
     attack_plan.patch_px(patch_size, image_px=LARGE_IMAGE_PX)
-    policy(placement or "random", image_px=LARGE_IMAGE_PX)
+    places = None if placement is None else resolved(placement)
+    policy(places or "random", image_px=LARGE_IMAGE_PX)
+    attack_names.check_placement(named, placement)
     if max_asr is not None and patch is None and named.none:
         raise _no_attack()
     if artefact is None:
@@ -168,9 +172,9 @@ def attack(
     before = None if baseline is None else open_run(baseline, runs)
     without = attack_ablation.named(ablation or (), root=runs, suite=suite)
     given = attack_names.given(patch)
-    patch_px = _patch_px(patch_size, given, image_px=source.image_px)
+    patch_px = attack_plan.patch_px(patch_size, given, image_px=source.image_px)
     # Without --placement each attack has its own; the one that does not rotate asks least.
-    how = policy(placement or "plain", image_px=source.image_px)
+    how = policy(places or "plain", image_px=source.image_px)
     check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
@@ -181,7 +185,7 @@ def attack(
         given=given,
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
-        placement=placement,
+        placement=places,
         victim=victim,
         steps=steps,
         seed=seed,
@@ -221,19 +225,6 @@ def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
                 f"{name} says how to craft a patch, and --patch gives one that is made.",
                 f"Leave out {name} or --patch.",
             )
-
-
-def _patch_px(text: str | None, given: tuple[Patch, ...], *, image_px: int) -> tuple[int, int]:
-    """Rows and columns of the patch; those of a given one when there is one."""
-    if not given:
-        return attack_plan.patch_px(text, image_px=image_px)
-    rows, columns = np.max([patch.mask.shape for patch in given], axis=0).tolist()
-    if text is not None and attack_plan.patch_px(text, image_px=image_px) != (rows, columns):
-        raise BadInput(
-            f"The given patch has {rows}x{columns} pixels, not {text}.",
-            "Leave --patch-size out, or resize the picture.",
-        )
-    return rows, columns
 
 
 def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:

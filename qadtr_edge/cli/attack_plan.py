@@ -261,8 +261,19 @@ def _known_classes(run: Run) -> tuple[int, tuple[str, ...]]:
     return facts.classes, facts.class_names
 
 
-def patch_px(text: str | None, *, image_px: int) -> tuple[int, int]:
-    """Rows and columns of ``6`` or ``4x12``; without text 6, or 50 on large images."""
+def patch_px(text: str | None, given: tuple[Patch, ...] = (), *, image_px: int) -> tuple[int, int]:
+    """Rows and columns of ``6`` or ``4x12``; without text 6, or 50 on large images.
+
+    Those of patches that are given stand; raises ``BadInput`` for a text that says otherwise.
+    """
+    if given:
+        rows, columns = np.max([patch.mask.shape for patch in given], axis=0).tolist()
+        if text is not None and patch_px(text, image_px=image_px) != (rows, columns):
+            raise BadInput(
+                f"The given patch has {rows}x{columns} pixels, not {text}.",
+                "Leave --patch-size out, or resize the picture.",
+            )
+        return rows, columns
     if text is None:
         side = 6 if image_px < LARGE_IMAGE_PX else 50
         return side, side

@@ -12,7 +12,6 @@ from ..devices import bundle as bundles
 from ..devices.bundle import Clock, Job
 from ..errors import BadInput
 from ..files import digest
-from ..patch import bank
 from ..patch.placement import check_fit, policy
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
@@ -74,13 +73,9 @@ def bundle(
     subjects = options.subjects(opened, engine, bits=bits)
     for width in dict.fromkeys(width for _, width in subjects):
         attack_plan.require_fresh(opened, width)
-    given = None if patch is None else bank.load(patch)
+    given = attack_names.given(patch)
     source = attack_plan.source(opened, data)
-    patch_px = (
-        attack_plan.patch_px(patch_size, image_px=source.image_px)
-        if given is None
-        else (given.mask.shape[0], given.mask.shape[1])
-    )
+    patch_px = attack_plan.patch_px(patch_size, given, image_px=source.image_px)
     how = policy(placement or "plain", image_px=source.image_px)
     check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
@@ -88,7 +83,7 @@ def bundle(
     plan = Plan(
         run=opened,
         names=names,
-        given=() if given is None else (given,),
+        given=given,
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
         placement=placement,
