@@ -78,3 +78,36 @@ def test_a_patch_larger_than_the_image_is_refused() -> None:
     images = np.zeros((1, 3, 8, 8), np.uint8)
     with pytest.raises(BadInput, match="9x9"):
         certify(brightness, _data(images, np.zeros(1, np.int64)), patch_px=(9, 9))
+
+
+def _double_masked(image: np.ndarray, starts: np.ndarray, length: int) -> int:
+    """Algorithm 1 of the paper, for one image, as it is written there."""
+    places = [(top, left) for top in starts for left in starts]
+
+    def label(*masks: tuple[int, int]) -> int:
+        shown = image.copy()
+        for top, left in masks:
+            shown[:, top : top + length, left : left + length] = GREY
+        return int(brightness(shown[None]).argmax())
+
+    first = [label(mask) for mask in places]
+    most = int(np.bincount(first).argmax())
+    for mask, seen in zip(places, first, strict=True):
+        if seen != most and all(label(mask, second) == seen for second in places):
+            return seen
+    return most
+
+
+def test_it_tells_what_double_masking_answers() -> None:
+    rng = np.random.default_rng(2)
+    light = rng.integers(100, 156, (60, 1, 1, 1))
+    images = np.clip(rng.integers(-150, 151, (60, 3, 8, 8)) + light, 0, 255).astype(np.uint8)
+    images[:20, :, :3, :3] = 255  # a bright corner that decides some of them, unless it is masked
+    found = certify(brightness, _data(images, np.ones(60, np.int64)), patch_px=(2, 2), per_axis=3)
+    starts, length = cover(8, 2, count=3)
+    expected = [_double_masked(image, starts, length) for image in images]
+    assert found.answers.tolist() == expected
+    plain = brightness(images).argmax(axis=1)
+    assert (found.answers != plain).any(), "masks change some answers"
+    assert (found.answers[found.certified] == 1).all()
+    assert (found.masks, found.mask_px) == (len(starts) ** 2, (length, length))
