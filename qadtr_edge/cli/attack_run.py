@@ -48,7 +48,7 @@ def carried_out(
     trained without a part of the defence, by that part.
     """
     store = Store(plan.run.results, plan.run.labels)
-    known = None if before is None else attack_verdict.baseline(before)
+    known = None if before is None else attack_verdict.baseline(before, suite=suite)
     if suite is not None and (absent := attack_suite.absent(suite)):
         console.say(f"The {suite} suite here lacks: {', '.join(absent)}.")
     ablated = {

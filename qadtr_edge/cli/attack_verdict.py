@@ -40,8 +40,7 @@ def recorded(run: Run, *, engine: str, bits: int, suite: str | None) -> Json:
 
 def rows_of(run: Run, *, engine: str, bits: int, suite: str) -> frozenset[str]:
     """Keys of the rows that suite left of an engine; none where it never ran there."""
-    keys = _newest(run, engine=engine, bits=bits, suite=suite).get("rows")
-    return frozenset(map(str, keys if isinstance(keys, list) else ()))
+    return _rows(_newest(run, engine=engine, bits=bits, suite=suite))
 
 
 def _newest(run: Run, *, engine: str, bits: int, suite: str | None) -> Mapping[str, Json]:
@@ -91,8 +90,11 @@ def _cells(run: Run) -> list[dict[str, Json]]:
     return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
 
 
-def baseline(run: Run) -> tuple[Sequence[Result], Store]:
-    """The rows of a run that is compared with, and their store. Raises ``BadInput`` for none."""
+def baseline(run: Run, *, suite: str | None) -> tuple[Sequence[Result], Store]:
+    """The rows of a run that is compared with, and their store. Raises ``BadInput`` for none.
+
+    Of the same ``suite`` alone where it ran there: a union over more attacks is another number.
+    """
     store = Store(run.results, run.labels)
     rows = store.rows()
     if not rows:
@@ -100,4 +102,11 @@ def baseline(run: Run) -> tuple[Sequence[Result], Store]:
             f"{run.folder} holds no results to compare with.",
             f"Attack it first: qadtr-edge attack --run {run.folder} --suite quick.",
         )
-    return rows, store
+    keys = {key for cell in _cells(run) if cell.get("suite") == suite for key in _rows(cell)}
+    return [row for row in rows if row.key in keys] or rows, store
+
+
+def _rows(cell: Mapping[str, Json]) -> frozenset[str]:
+    """Keys of the rows a cell was made of; none where it does not say."""
+    keys = cell.get("rows")
+    return frozenset(map(str, keys if isinstance(keys, list) else ()))

@@ -194,14 +194,26 @@ def test_a_verdict_of_another_schema_is_refused(plan: Plan) -> None:
 
 def test_a_baseline_is_compared_with(plan: Plan, store: Store) -> None:
     rows = done(plan, store).rows
-    before = attack_verdict.baseline(plan.run)
+    before = attack_verdict.baseline(plan.run, suite="quick")
     cell = Cell(Quadrants().facts, rows)
     (width,) = attack_answer.answer([cell], store, suite="quick", baseline=before).widths
     check = next(check for check in width.verdict.checks if check.number == 15)
     assert "no recorded rate" in check.figure
     empty = runs.new_run(plan.run.folder.parent)
     with pytest.raises(BadInput, match="no results"):
-        attack_verdict.baseline(empty)
+        attack_verdict.baseline(empty, suite=None)
+
+
+def test_a_baseline_is_what_the_same_suite_found_of_it(plan: Plan, store: Store) -> None:
+    """Rows of other attacks beside it are no part of the union that is compared."""
+    cell = done(plan, store)
+    wider = replace(plan, patch_px=(6, 6), searches=("patch_rs",), options={"queries": 60})
+    attack_replay.on_engine(wider, Quadrants(), store=store)  # type: ignore[arg-type]
+    assert len(attack_verdict.baseline(plan.run, suite="quick")[0]) > len(cell.rows)
+    widths = attack_answer.answer([cell], store, suite="quick").widths
+    attack_verdict.write(plan.run, [cell], widths=widths, suite="quick")
+    rows, _ = attack_verdict.baseline(plan.run, suite="quick")
+    assert {row.key for row in rows} == {row.key for row in cell.rows}
 
 
 @pytest.mark.parametrize("suite", ["quick", "default", "full"])
