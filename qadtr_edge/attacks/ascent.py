@@ -41,7 +41,8 @@ class Ascent:
     - ``moves``: after a step, ``random`` tries one direction, ``full`` all four, by ``stride``
       pixels, and the patch goes where its loss is largest; ``none``: it stays.
     - ``avoid_px``: side of the central square it must not touch, 0 for none. ``corner``: row and
-      column of the one place it starts at; without, all places are equally likely.
+      column of the one place it starts at; without, all places are equally likely. ``within``: the
+      region, as text, that it must lie in; ``None``: the image.
     - ``attempts``: starts, of which each image keeps the best.
     """
 
@@ -52,6 +53,7 @@ class Ascent:
     stride: int = 2
     avoid_px: int = 0
     corner: tuple[int, int] | None = None
+    within: str | None = None
     attempts: int = 1
 
 
@@ -148,9 +150,13 @@ class _Walk:
         self.victim, self.images, self.how = victim, images, how
         self.gain, self.score, self.lead = gain, score, lead
         image_px = (images.shape[2], images.shape[3])
-        places = upright.corners_of(image_px, how.patch_px, avoid_px=how.avoid_px)
+        places = upright.corners_of(
+            image_px, how.patch_px, avoid_px=how.avoid_px, within=how.within
+        )
         self.places = places if how.corner is None else np.array([how.corner], np.int64)
-        allowed = upright.allowed_at(image_px, how.patch_px, avoid_px=how.avoid_px)
+        allowed = upright.allowed_at(
+            image_px, how.patch_px, avoid_px=how.avoid_px, within=how.within
+        )
         self.allowed = torch.from_numpy(allowed).to(images.device)
         self.best: Ascended | None = None
 

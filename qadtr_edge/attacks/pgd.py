@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.dataset import Dataset
 from ..errors import BadInput
-from ..patch.placement import check_fit, policy
+from ..patch.placement import Policy, check_fit, policy
 from ..types import Json
 from . import per_image
 from .ascent import Ascent, Gain, Loss, Moves, gain_of
@@ -28,7 +28,8 @@ from .victim import Told, Victim
 class Pgd:
     """One patch for each image, at places drawn anew for each restart, of which the best is kept.
 
-    - ``placement``: ``plain``, any place; or one place, ``centre`` or ``fixed:TOP,LEFT``.
+    - ``placement``: ``plain``, any place; or one place, ``centre`` or ``fixed:TOP,LEFT``;
+      or those ``within:`` a region.
     - ``moves``: as LOAP moves, or ``none``. ``temperature``: of the logits in the loss.
     - ``kappa``: restarts on an image end when it is won by this margin in logits; ``None``: never.
     """
@@ -80,9 +81,11 @@ class Pgd:
         than there are.
         """
         image_px = (data.images.shape[2], data.images.shape[3])
+        places = self._upright(image_px)
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
-            stride=self.stride, attempts=self.restarts, corner=self._corner(image_px),
+            stride=self.stride, attempts=self.restarts, corner=self._corner(places, image_px),
+            within=places.within,
         )  # fmt: skip
         per_image.require_classes(victim, data, loss=self.loss, target=self.target)
         lead = partial(per_image.lead_of, target=self.target)
@@ -95,15 +98,20 @@ class Pgd:
         plain = gain_of(self.loss, labels, target=self.target)
         return lambda logits: plain(logits / self.temperature)
 
-    def _corner(self, image_px: tuple[int, int]) -> tuple[int, int] | None:
-        """The one place of the placement, or ``None`` when any place will do."""
+    def _upright(self, image_px: tuple[int, int]) -> Policy:
+        """The policy of the placement, which keeps patches as they are stored."""
         how = policy(self.placement, image_px=min(image_px))
         check_fit(how, self.patch_px, image_px=image_px)
-        if how.degrees or how.scale != (1.0, 1.0):
+        if not how.is_upright or how.is_lit:
             raise BadInput(
-                f"{self.name} does not rotate its patches, as the placement {how.name} does.",
-                "Give --placement plain, centre or fixed:TOP,LEFT.",
+                f"{self.name} shows its patches as they are stored, and the placement {how.name} "
+                "turns them.",
+                "Give --placement plain, centre, fixed:TOP,LEFT or within:MASK.png.",
             )
+        return how
+
+    def _corner(self, how: Policy, image_px: tuple[int, int]) -> tuple[int, int] | None:
+        """The one place of the placement, or ``None`` when there are several."""
         if how.centred:
             top, left = ((o - i) // 2 for o, i in zip(image_px, self.patch_px, strict=True))
             return top, left

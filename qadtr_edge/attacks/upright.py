@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import BadInput
+from ..patch import region
 from ..patch.placement import Policy, check_fit
 from ..types import Labels, Placements
 
@@ -34,15 +35,17 @@ def read(images: Tensor, corners: Tensor, *, patch_px: tuple[int, int]) -> Tenso
 
 
 def corners_of(
-    image_px: tuple[int, int], patch_px: tuple[int, int], *, avoid_px: int = 0
-) -> Labels:
+    image_px: tuple[int, int], patch_px: tuple[int, int], *, avoid_px: int = 0,
+    within: str | None = None,
+) -> Labels:  # fmt: skip
     """Every corner ``(M, 2) int64`` at which a patch lies inside and misses the central square.
 
     ``avoid_px``: side of that square, 0 for none; 10 in an image of 32 are rows and columns 11 to
-    20. Raises ``BadInput`` when no place is left.
+    20. ``within``: the region, as text, that it must lie in. Raises ``BadInput`` when no place is
+    left.
     """
-    check_fit(Policy("plain"), patch_px, image_px=image_px)
-    allowed = allowed_at(image_px, patch_px, avoid_px=avoid_px)
+    check_fit(Policy("plain", within=within), patch_px, image_px=image_px)
+    allowed = allowed_at(image_px, patch_px, avoid_px=avoid_px, within=within)
     if not allowed.any():
         raise BadInput(
             f"A {patch_px[0]}x{patch_px[1]} patch has no place in a {image_px[0]}x{image_px[1]} "
@@ -53,17 +56,22 @@ def corners_of(
 
 
 def allowed_at(
-    image_px: tuple[int, int], patch_px: tuple[int, int], *, avoid_px: int
-) -> NDArray[np.bool_]:
+    image_px: tuple[int, int], patch_px: tuple[int, int], *, avoid_px: int,
+    within: str | None = None,
+) -> NDArray[np.bool_]:  # fmt: skip
     """``(H - h + 1, W - w + 1) bool``: the corners that ``corners_of`` lists."""
+    allowed = np.ones([o - i + 1 for o, i in zip(image_px, patch_px, strict=True)], np.bool_)
+    if within is not None:
+        allowed[:] = False
+        allowed[tuple(region.corners(within, patch_px).T)] = True
     if not avoid_px:
-        return np.ones([o - i + 1 for o, i in zip(image_px, patch_px, strict=True)], np.bool_)
+        return allowed
     touches = []
     for outer, inner in zip(image_px, patch_px, strict=True):
         first = (outer - avoid_px + 1) // 2
         corner = np.arange(outer - inner + 1)
         touches.append((corner + inner > first) & (corner < first + avoid_px))
-    allowed: NDArray[np.bool_] = ~np.logical_and.outer(*touches)
+    allowed &= ~np.logical_and.outer(*touches)
     return allowed
 
 

@@ -87,13 +87,7 @@ def attack(
     target: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
     ] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(
-            help="random, plain, physical, centre, fixed:TOP,LEFT, or within:MASK.png, on its white "
-            "alone. Default: the attack's own.",
-        ),
-    ] = None,
+    placement: options.Placement = None,
     victim: Annotated[
         str | None,
         typer.Option(

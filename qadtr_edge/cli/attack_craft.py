@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from .. import console, replay
-from ..patch.placement import Policy
+from ..patch.placement import Policy, spoken
 from . import attack_beside, attack_names
 from .attack_names import PER_IMAGE
 from .attack_plan import Plan
@@ -48,7 +48,5 @@ def each(plan: Plan, name: str, *, bits: int, kappas: Sequence[float] = ()) -> l
     said = replay.Attacked(name, prey.knowledge, prey.name, attack.tier, attack.threat)
     kept = [(said, found.best)]
     kept += [(replace(said, kappa=kappa), found.first[kappa]) for kappa in kappas]
-    return [
-        replay.Unit(spoken, patches, Policy(attack.placement), plan.seed)
-        for spoken, patches in kept
-    ]
+    how = Policy(spoken(attack.placement))
+    return [replay.Unit(maker, patches, how, plan.seed) for maker, patches in kept]

@@ -20,6 +20,8 @@ UNIVERSAL, PER_IMAGE, SEARCH = "attack", "per-image attack", "search"
 UNIVERSAL_SEARCH = "universal search"
 Option = Json | tuple[int, int] | Patch | PatchPerImage | Pixels
 KINDS = (UNIVERSAL, PER_IMAGE, SEARCH, UNIVERSAL_SEARCH)
+ANY_PLACE = ("random", "plain")
+"""Placements that forbid no place, beside which attacks that look for one may be named."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,18 @@ def check(chosen: Named, given: Mapping[str, Json]) -> None:
             f"--{option} is an option of {', '.join(able)}, and none of them was named.",
             f"Add --attack {able[0]}, or leave --{option} out.",
         )
+
+
+def check_placement(chosen: Named, placement: str | None) -> None:
+    """Raises ``BadInput`` for places that a named attack, which looks for its own, cannot keep."""
+    if placement in (None, *ANY_PLACE):
+        return
+    every = (chosen.universal, chosen.per_image, chosen.searches, chosen.universal_searches)
+    for kind, names in zip(KINDS, every, strict=True):
+        for name in names:
+            if "placement" not in takes(kind, name):
+                raise BadInput(
+                    f"{name} looks for its own places, upright and anywhere in the image, and "
+                    f"cannot keep to --placement {placement}.",
+                    f"Leave out {name} or --placement.",
+                )

@@ -12,7 +12,7 @@ from ..devices import bundle as bundles
 from ..devices.bundle import Clock, Job
 from ..errors import BadInput
 from ..files import digest
-from ..patch.placement import check_fit, policy
+from ..patch.placement import check_fit, policy, resolved
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS
 from . import attack_names, attack_plan, completion, options
@@ -44,10 +44,7 @@ def bundle(
     target: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
     ] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(help="random, plain, centre or fixed:TOP,LEFT. Default: the attack's own."),
-    ] = None,
+    placement: options.Placement = None,
     victim: Annotated[
         str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
     ] = VICTIM,
@@ -76,7 +73,8 @@ def bundle(
     given = attack_names.given(patch)
     source = attack_plan.source(opened, data)
     patch_px = attack_plan.patch_px(patch_size, given, image_px=source.image_px)
-    how = policy(placement or "plain", image_px=source.image_px)
+    places = None if placement is None else resolved(placement)
+    how = policy(places or "plain", image_px=source.image_px)
     check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
@@ -86,7 +84,7 @@ def bundle(
         given=given,
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
-        placement=placement,
+        placement=places,
         victim=victim,
         steps=steps,
         seed=seed,

@@ -78,6 +78,15 @@ DataRoot = Annotated[
     ),
 ]
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Number of images.")]
+Placement = Annotated[
+    str | None,
+    typer.Option(
+        "--placement",
+        metavar="HOW",
+        help="random, plain, physical (perspective and light too), centre, fixed:TOP,LEFT, or "
+        "within:MASK.png (on its white alone). Default: the attack's own.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads the engine may use.")]
 JsonFlag = Annotated[

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from .. import streams
 from ..errors import BadInput, UnknownName
 from ..types import Placements
+from . import region
 
 LARGE_IMAGE_PX = 96
 """Images with a shorter side than this are treated like CIFAR, others like ImageNet."""
@@ -26,7 +28,9 @@ FLAT_DRAWS, DRAWS = 4, 14
 """Of an image: rotation, scale and place; with them four corners, contrast and brightness."""
 
 
-LATER = ("tilt", "contrast", "brightness")
+WITHIN = "within:"
+
+LATER = ("tilt", "contrast", "brightness", "within")
 """What a policy says since keys of rows were first stored; at rest, keys leave it out."""
 
 
@@ -36,7 +40,8 @@ class Policy:
 
     ``corner``: top and left of the one place of a fixed policy; ``centred``: the middle. ``tilt``:
     each corner of the patch stands further in by a share of its sides, uniform from 0 to this.
-    ``contrast`` is uniform in [low, high], the brightness in ±``brightness`` bytes.
+    ``contrast`` is uniform in [low, high], the brightness in ±``brightness`` bytes. ``within``: the
+    region, as text, that the patch's rectangle must lie in; it stands upright then.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Policy:
     tilt: float = 0.0
     contrast: tuple[float, float] = (1.0, 1.0)
     brightness: float = 0.0
+    within: str | None = None
 
     def __repr__(self) -> str:
         """All it says; keys of rows are made of this, so what is ``LATER`` only where it acts."""
@@ -65,7 +71,7 @@ class Policy:
         return self.contrast != (1.0, 1.0) or self.brightness != 0.0
 
 
-NAMES = ("random", "plain", "physical", "centre", "fixed:TOP,LEFT")
+NAMES = ("random", "plain", "physical", "centre", "fixed:TOP,LEFT", "within:MASK.png")
 
 
 def policy(name: str, *, image_px: int) -> Policy:
@@ -79,8 +85,11 @@ def policy(name: str, *, image_px: int) -> Policy:
       which is what ART's patch attack draws perspective with); contrast 0.8 to 1.2 and brightness
       ±10 % of white, the ranges of Thys et al. (arXiv 1904.08653).
     - ``centre``: the middle. ``fixed:TOP,LEFT``: that corner. Neither rotates.
+    - ``within:MASK.png``: as ``plain``, the patch's rectangle wholly on white pixels of a black and
+      white picture as large as the images; a region of ``region.py`` may stand for the picture, and
+      its digest is what rows are named by.
 
-    Raises ``UnknownName`` for any other name.
+    Raises ``UnknownName`` for any other name, ``BadInput`` for a picture that is no mask.
     """
     degrees = 15.0 if image_px < LARGE_IMAGE_PX else 22.5
     if name == "random":
@@ -96,7 +105,24 @@ def policy(name: str, *, image_px: int) -> Policy:
         return Policy(name, centred=True)
     if match := re.fullmatch(r"fixed:(\d+),(\d+)", name):
         return Policy(name, corner=(int(match[1]), int(match[2])))
+    if name.startswith(WITHIN):
+        within = resolved(name)
+        return Policy(spoken(within), within=within.removeprefix(WITHIN))
     raise UnknownName("placement", name, NAMES)
+
+
+def resolved(name: str) -> str:
+    """The name of a policy with its picture read: what can be kept, and needs no file any more."""
+    where = name.removeprefix(WITHIN)
+    if where == name or region.is_text(where):
+        return name
+    return WITHIN + region.read(Path(where))
+
+
+def spoken(name: str) -> str:
+    """What rows call the places of a resolved name: its region by its digest."""
+    where = name.removeprefix(WITHIN)
+    return name if where == name else WITHIN + region.digest(where)
 
 
 def place(
@@ -129,6 +155,9 @@ def place(
             np.full(len(ids), float((outer - inner) // 2))
             for outer, inner in zip(image_px, patch_px, strict=True)
         )
+    elif how.within is not None:
+        allowed = region.corners(how.within, patch_px)
+        top, left = allowed[(chance[:, 2] * len(allowed)).astype(np.int64)].T.astype(np.float64)
     elif how.is_upright:
         top, left = (
             np.floor(chance[:, 2 + axis] * (image_px[axis] - patch_px[axis] + 1)) for axis in (0, 1)
@@ -174,6 +203,9 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
                 f"The last corner that fits is --placement fixed:{last[0]},{last[1]}.",
             )
         return
+    if how.within is not None:
+        _check_region(how.within, patch_px, image_px=image_px)
+        return
     largest = np.array([how.scale[1]])
     # The box grows with the angle up to 45 degrees for a square; a grid is exact enough for others.
     angles = np.linspace(0.0, how.degrees, 91)
@@ -182,4 +214,19 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
         raise BadInput(
             f"{spoken}, rotated and scaled by the policy {how.name!r}, does not fit in {field}.",
             "Give a smaller --patch-size, or --placement plain, which does not rotate.",
+        )
+
+
+def _check_region(within: str, patch_px: tuple[int, int], *, image_px: tuple[int, int]) -> None:
+    size = region.pixels(within).shape
+    if size != image_px:
+        raise BadInput(
+            f"The mask of the places has {size[0]}x{size[1]} pixels and the images have "
+            f"{image_px[0]}x{image_px[1]}.",
+            "Draw it at the size the model is given images at.",
+        )
+    if not len(region.corners(within, patch_px)):
+        raise BadInput(
+            f"A {patch_px[0]}x{patch_px[1]} patch fits nowhere on the white of the mask of places.",
+            "Give a smaller --patch-size, or paint more of the mask white.",
         )

@@ -80,9 +80,13 @@ def _examples(row: Row, name: str, *, document: Document, sources: Sources) -> l
     for at in best:
         truth, said = outcomes.truth[at], outcomes.patched.labels[at]
         clean, fooled = _named(images.class_names, truth), _named(images.class_names, said)
+        try:
+            pasted = shown(result, patch, images=images, index=at)
+        except BadInput:
+            return f"the mask of its places, {result.placement}, is kept by digest alone."
         pictures = [
             png(images.images[at], f"Test image {outcomes.ids[at]}, without patch: {clean}"),
-            png(shown(result, patch, images=images, index=at), f"With the patch: {fooled}"),
+            png(pasted, f"With the patch: {fooled}"),
         ]
         if isinstance(patch, Patch):
             pictures.append(patch_png(patch, f"The patch alone, {row.size} px"))

@@ -20,7 +20,7 @@ from ..data.dataset import Dataset
 from ..errors import BadInput, QadtrError
 from ..integer import graph_file
 from ..patch import bank, placed
-from ..patch.placement import policy
+from ..patch.placement import policy, spoken
 from ..types import Patch, Pixels, PlacedPatches, Result
 from .evidence import Evidence
 from .section import Picture
@@ -71,12 +71,18 @@ def sources(evidence: Evidence, *, root: Path | None) -> Sources:
 
 
 def shown(row: Result, patch: Patch | PlacedPatches, *, images: Dataset, index: int) -> Pixels:
-    """Image ``index`` with the patch on it, ``(3, H, W) uint8``: the bytes the engine was shown."""
+    """Image ``index`` with the patch on it, ``(3, H, W) uint8``: the bytes the engine was shown.
+
+    Raises ``BadInput`` for a region of places that neither row nor patch holds.
+    """
     said = replay.Attacked(row.attack, row.knowledge, row.victim, row.tier, row.threat)
+    placement = row.placement
     if isinstance(patch, PlacedPatches):
-        how = policy("plain", image_px=min(images.images.shape[2:]))  # brings its places along
-    else:
-        how = policy(row.placement, image_px=min(images.images.shape[2:]))
+        placement = "plain"  # brings its places along
+    elif (made := patch.origin.get("parameters")) and isinstance(made, dict):
+        own = str(made.get("placement"))
+        placement = own if spoken(own) == row.placement else row.placement
+    how = policy(placement, image_px=min(images.images.shape[2:]))
     unit = replay.Unit(said, patch, how, row.seed)
     places = replay.places_of(unit, images)
     one: Pixels = replay.pasted(unit, images, places=places, part=slice(index, index + 1))[0]
