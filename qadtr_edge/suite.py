@@ -44,6 +44,9 @@ class Line:
 CONTROL_PLACES = {"quick": 5, "default": 20, "full": 20}
 """T0: how often grey, noise, crop and the shuffled patch are replayed; as T1."""
 
+MARGINS = {"quick": (0.0,), "default": (0.0, 1.0, 3.0), "full": (0.0, 1.0, 3.0)}
+"""T3: leads in logits; the first patch that led by each is replayed beside the best."""
+
 DIFFERENTIAL = {
     "quick": {"steps": 40, "restarts": 2},
     "default": {"steps": 100, "restarts": 10},

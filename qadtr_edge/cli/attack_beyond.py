@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import metrics
+from .. import console, metrics
 from ..report.rows import Row
 from ..report.warnings import title
 from ..verdict import case
@@ -19,6 +19,57 @@ def lines(found: Answer) -> Iterator[str]:
     for width in found.widths:
         if width.certified is not None:
             yield from _certified(width)
+
+
+def name(row: Row) -> str:
+    """The attack of a row, and the lead at which its patches were kept."""
+    kappa = row.result.kappa
+    return row.result.attack if kappa is None else f"{row.result.attack}, first by {kappa:g}"
+
+
+MARGINS = (
+    "engine", "attack", "made on", "kept", "wins in simulation", "on the engine", "gap",
+    "sim / engine only",
+)  # fmt: skip
+
+
+def show_margins(found: Answer) -> None:
+    """Of patches kept at several leads: how many each loses from the simulation to the engine."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in found.rows:
+        result = row.result
+        key = (result.engine, result.bits, result.attack, result.victim, result.tier, result.seed)
+        if row.sim_asr is not None:
+            groups.setdefault((*key, result.patch_seed), []).append(row)
+    several = [group for group in groups.values()
+               if any(row.result.kappa is not None for row in group)]  # fmt: skip
+    lines = [
+        _margin(row)
+        for group in several
+        for row in sorted(group, key=lambda row: (row.result.kappa is None, row.result.kappa or 0))
+    ]
+    if lines:
+        console.print_table(MARGINS, lines, title="By the lead in logits at which a patch is kept")
+
+
+def _margin(row: Row) -> list[str]:
+    result, counts = row.result, row.result.counts
+    both, simulated, lost = counts.both_eligible, counts.both_fooled, counts.sim_only
+    alone = counts.engine_only
+    assert both is not None
+    assert simulated is not None
+    assert lost is not None
+    assert alone is not None
+    return [
+        title(result.engine, result.bits),
+        result.attack,
+        result.victim,
+        "best" if result.kappa is None else f"first by {result.kappa:g}",
+        _rate(simulated + lost, both),
+        _rate(simulated + alone, both),
+        f"{100 * (lost - alone) / both:+.1f}",
+        f"{lost} / {alone}",
+    ]
 
 
 def _differential(row: Row) -> str:

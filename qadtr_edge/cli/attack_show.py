@@ -60,6 +60,7 @@ def _title(found: Answer) -> str:
 
 def _show_suite(found: Answer, *, class_names: Sequence[str]) -> None:
     console.print_table(ATTACKS, _attacks(found.rows, class_names), title=_title(found))
+    attack_beyond.show_margins(found)
     tiers = [
         [title(width.engine, width.bits), name, _union(union)]
         for width in found.widths
@@ -93,7 +94,7 @@ def _attacks(rows: Iterable[Row], class_names: Sequence[str]) -> list[list[str]]
     for row in rows:
         result = row.result
         key = (
-            title(result.engine, result.bits), result.tier, result.attack, result.victim,
+            title(result.engine, result.bits), result.tier, attack_beyond.name(row), result.victim,
             _goal(row, class_names), result.threat,
         )  # fmt: skip
         groups.setdefault(key, []).append(row)

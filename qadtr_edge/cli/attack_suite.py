@@ -10,7 +10,7 @@ import numpy as np
 from .. import console, metrics, replay
 from ..errors import BadInput, QadtrError, UnknownName, Unsupported
 from ..search import only
-from ..suite import CONTROL_PLACES, DIFFERENTIAL, SELECTED_ON, SUITES, Line
+from ..suite import CONTROL_PLACES, DIFFERENTIAL, MARGINS, SELECTED_ON, SUITES, Line
 from ..types import Patch
 from . import attack_beside, attack_craft, attack_names, attack_plan, attack_search
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, UNIVERSAL_SEARCH
@@ -53,7 +53,7 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
                 done.paired.append(unit)
                 done.alone.extend(_elsewhere(unit, line.places))
         elif kind == PER_IMAGE:
-            done.paired.extend(_each(plan, asked, line))
+            done.paired.extend(_each(plan, asked, line, kappas=MARGINS[suite]))
         elif kind == UNIVERSAL_SEARCH:
             for seed in _seeds(plan, line):
                 variant = replace(plan, seed=seed, options=line.options)
@@ -92,14 +92,16 @@ def _universal(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
     return found
 
 
-def _each(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
-    """What a line of T3 finds for each image."""
+def _each(plan: Plan, asked: Asked, line: Line, *, kappas: Sequence[float]) -> list[replay.Unit]:
+    """What a line of T3 finds for each image: the best, and the first that led by each kappa."""
     found = []
     for victim in line.victims:
         for seed in _seeds(plan, line):
             variant = replace(plan, victim=victim, seed=seed, options=line.options)
             try:
-                found += attack_craft.each(variant, line.attack, bits=asked.facts.bits)
+                found += attack_craft.each(
+                    variant, line.attack, bits=asked.facts.bits, kappas=kappas
+                )
             except BadInput as error:
                 _left_out(line, victim, error)
                 break
