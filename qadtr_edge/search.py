@@ -18,6 +18,7 @@ from . import replay
 from .attacks.queries import Search, Told, UniversalSearch, require_eligible
 from .data.dataset import Dataset
 from .patch import bank, placed
+from .patch.placement import Policy
 from .types import Json, Labels, Patch, PlacedPatches
 
 RECIPE = 1
@@ -64,6 +65,15 @@ def search(
         find, recipe, images=len(data), part=PART, folder=folder, require=require,
         spared=lambda count: told(count * each, ""),
     )  # fmt: skip
+
+
+def unit(
+    attack: Search, subject: replay.Subject, *, victim: str, folder: Path, seed: int, told: Told
+) -> replay.Unit:
+    """What ``attack`` finds, to be replayed; ``victim``: what its row says it was made on."""
+    patches = search(attack, subject, folder=folder, seed=seed, told=told)
+    said = replay.Attacked(attack.name, attack.knowledge, victim, attack.tier, attack.threat)
+    return replay.Unit(said, patches, Policy(attack.placement), seed)
 
 
 def in_parts(

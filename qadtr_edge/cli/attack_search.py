@@ -12,7 +12,7 @@ from ..attacks.queries import Search, UniversalSearch
 from ..attacks.sweep import Sweep
 from ..patch.placement import Policy
 from ..runs import width_name
-from ..types import EngineFacts, Patch, PatchPerImage
+from ..types import EngineFacts, Patch, PatchPerImage, PlacedPatches
 from . import attack_names, attack_plan
 from .attack_names import SEARCH, UNIVERSAL_SEARCH
 from .attack_plan import NOTHING, Plan
@@ -152,23 +152,18 @@ def _searched(
     where = f"{asked.facts.engine} {width_name(asked.facts.bits)}"
     what = attack.name if spoken is None else f"{attack.name} of {spoken}"
     with console.Progress(f"Searching {where} by {what}", total, unit="queries") as bar:
-        patches = search.search(
+        unit = search.unit(
             attack,
             asked.subject,
+            victim=victim,
             folder=plan.run.patches,
             seed=plan.seed,
             told=lambda count, note: bar.advance(count, note=note),
         )
-    if (tied := search.tied_share(patches) or 0.0) > MANY_TIES:
+    assert isinstance(unit.patch, PlacedPatches)
+    if (tied := search.tied_share(unit.patch) or 0.0) > MANY_TIES:
         console.say(
             f"{tied:.0%} of the proposals of {attack.name} scored what stood before: the scores of "
             f"{where} are coarse."
         )
-    said = replay.Attacked(
-        attack.name,
-        knowledge=attack.knowledge,
-        victim=victim,
-        tier=attack.tier,
-        threat=attack.threat,
-    )
-    return replay.Unit(said, patches, Policy(attack.placement), plan.seed)
+    return unit

@@ -25,6 +25,8 @@ from ..types import Json
 
 LOCK, LOG, OUTCOME, DEVICE = "lock", "log.txt", "outcome.json", "device.json"
 RESULTS, LABELS, BENCH = "results.jsonl", "labels", "bench.json"
+PATCHES = "patches"
+FOLDERS = (PATCHES, LABELS)
 SENT = (RESULTS, BENCH, DEVICE, LOG)
 OUTCOME_BYTES = 4096
 LOG_LINES = 8
@@ -119,14 +121,14 @@ def _status(out: Path) -> dict[str, Json]:
 
 
 def send(out: Path, to: BinaryIO) -> None:
-    """Writes what there is of results, labels, timing, device and log to ``to``, as a tar file."""
+    """Writes what there is to ``to``, as a tar file: the files of ``SENT``, patches and labels."""
     with tarfile.open(fileobj=to, mode="w|") as archive:
         for name in SENT:  # the results first: the labels of a line are there before the line
             if (out / name).is_file():
                 archive.add(out / name, arcname=name)
-        for path in sorted((out / LABELS).glob("*.npz")):
+        for path in (path for name in FOLDERS for path in sorted((out / name).glob("*.npz"))):
             if not path.name.startswith("."):
-                archive.add(path, arcname=f"{LABELS}/{path.name}")
+                archive.add(path, arcname=f"{path.parent.name}/{path.name}")
 
 
 def spoken(error: QadtrError) -> tuple[str, str]:

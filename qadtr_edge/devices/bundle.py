@@ -4,6 +4,7 @@
     bundle/plan.json                    units with their keys, engines, timing, digests of the rest
     bundle/data.npz                     images (N, 3, H, W) uint8, labels, ids
     bundle/units/KEY.npz                pixels and mask of a patch, its place on each image
+    bundle/pool.npz                     pictures that a search begins with, where one does
     bundle/engines/ort-w8a8/…           the file the engine loads, and its facts
 
 The file ends in ``.pyz`` and is a zip application (PEP 441). Equal contents give equal bytes, so
@@ -28,12 +29,14 @@ from ..files import replacing, write_bytes
 from ..replay import Unit
 from ..runs import Run
 from ..types import Json, Labels, Pixels
+from .bundle_search import Sought
 from .bundle_unit import arrays, described, packed, packed_unit, unit_key, unpacked_unit
 from .carried import sources
 
 SCHEMA = 1
 PLAN, DATA, UNITS, ENGINES = "bundle/plan.json", "bundle/data.npz", "bundle/units", "bundle/engines"
 FACTS = "facts.json"
+PICTURES = "bundle/pool.npz"
 MAIN = b"""import sys
 
 def refuse(fact, remedy):
@@ -54,11 +57,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One engine at one width, and what is replayed on it; with no units it is only timed."""
+    """One engine at one width, what is replayed on it, and by what it is searched there.
+
+    With neither it is only timed.
+    """
 
     engine: str
     bits: int
     units: tuple[Unit, ...]
+    searches: tuple[Sought, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,10 @@ class Clock:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle as a device reads it. ``digest``: of its plan, and so of everything in it."""
+    """A bundle as a device reads it. ``digest``: of its plan, and so of everything in it.
+
+    ``pool``: pictures ``(M, 3, H, W) uint8`` that searches begin with, ``None`` without one.
+    """
 
     path: Path
     digest: str
@@ -80,21 +90,28 @@ class Bundle:
     data: Dataset
     jobs: tuple[Job, ...]
     clock: Clock
+    pool: Pixels | None
 
     @property
     def units(self) -> int:
-        return sum(len(job.units) for job in self.jobs)
+        """How many rows of results its work leaves."""
+        return sum(len(job.units) + len(job.searches) for job in self.jobs)
 
 
 def write(
-    path: Path, jobs: Sequence[Job], *, run: Run, data: Dataset, classes: int, clock: Clock
-) -> str:
+    path: Path, jobs: Sequence[Job], *, run: Run, data: Dataset, classes: int, clock: Clock,
+    pool: Pixels | None = None,
+) -> str:  # fmt: skip
     """Writes the bundle, whole or not at all; returns the digest of its plan.
 
-    Raises ``BadInput`` for an engine the run does not hold.
+    ``pool`` travels only where a search begins with it. Raises ``BadInput`` for an engine the run
+    does not hold.
     """
     parts: dict[str, bytes] = {"__main__.py": MAIN, **sources()}
     parts[DATA] = packed({"images": data.images, "labels": data.labels, "ids": data.ids})
+    if any(sought.pooled for job in jobs for sought in job.searches):
+        assert pool is not None
+        parts[PICTURES] = packed({"images": pool})
     units: dict[str, Json] = {}
     engines: list[Json] = []
     for job in jobs:
@@ -110,7 +127,10 @@ def write(
             parts[f"{UNITS}/{key}.npz"] = packed_unit(placed, data)
             units[key] = described(placed, data)
             keys.append(key)
-        engines.append({"engine": job.engine, "bits": job.bits, "units": [*keys]})
+        engines.append({
+            "engine": job.engine, "bits": job.bits, "units": [*keys],
+            "searches": [asdict(sought) for sought in job.searches],
+        })  # fmt: skip
     plan = {
         "schema": SCHEMA,
         "run": run.name,
@@ -156,6 +176,8 @@ def read(path: Path) -> Bundle:
                     raise _damaged(path, f"{name} is not what was packed")
             data = _data(archive, plan["data"])
             jobs = tuple(_job(archive, job, plan=plan, data=data) for job in plan["engines"])
+            pooled = PICTURES in there
+            pool = cast(Pixels, arrays(archive, PICTURES)["images"]) if pooled else None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise _damaged(path, str(error)) from error
     shown = dict(plan["timing"])
@@ -168,6 +190,7 @@ def read(path: Path) -> Bundle:
         data=data,
         jobs=jobs,
         clock=Clock(timing.Plan(**shown), batches),
+        pool=pool,
     )
 
 
@@ -225,7 +248,8 @@ def _job(
         )
         for key in keys
     )
-    return Job(str(said["engine"]), int(str(said["bits"])), units)
+    searches = tuple(Sought(**each) for each in cast("list[dict[str, Json]]", said["searches"]))  # type: ignore[arg-type]
+    return Job(str(said["engine"]), int(str(said["bits"])), units, searches)
 
 
 def _sha(content: bytes) -> str:

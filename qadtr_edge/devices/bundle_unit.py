@@ -18,9 +18,11 @@ from ..errors import BadInput
 from ..patch.placement import Policy
 from ..patch.places import columns, from_columns
 from ..replay import Attacked, Unit
-from ..types import Json, Labels, Patch, PatchPerImage, Pixels
+from ..types import Json, Labels, Patch, PatchPerImage, Pixels, PlacedPatches, Placements
 
 Arrays = Mapping[str, NDArray[np.generic]]
+KINDS: dict[type, Json] = {Patch: "patch", PatchPerImage: "per image", PlacedPatches: "placed"}
+"""What a unit shows, as the plan says it."""
 
 
 def unit_key(unit: Unit, data: Dataset) -> str:
@@ -47,14 +49,18 @@ def described(unit: Unit, data: Dataset) -> dict[str, Json]:
         "seed": unit.seed,
         "target": unit.patch.target,
         "origin": dict(unit.patch.origin),
-        "per_image": isinstance(unit.patch, PatchPerImage),
+        "kind": KINDS[type(unit.patch)],
         "shown": shown_digest(unit, data),
     }
 
 
 def packed_unit(unit: Unit, data: Dataset) -> bytes:
+    """The arrays of a unit whose places are computed; placed patches bring their own along."""
     patch, places = unit.patch, unit.places
-    assert isinstance(patch, Patch | PatchPerImage)
+    if isinstance(patch, PlacedPatches):
+        own: Arrays = {"ids": patch.ids, "pixels": patch.pixels, "mask": patch.mask}
+        queries: Arrays = {} if patch.queries is None else {"queries": patch.queries}
+        return packed({**own, **columns(patch.placements), **queries})
     assert places is not None
     pixels = patch.pixels if isinstance(patch, Patch) else patch.pixels_of(data.ids)
     return packed({"pixels": pixels, "mask": patch.mask, **columns(places)})
@@ -75,22 +81,10 @@ def arrays(archive: zipfile.ZipFile, name: str) -> dict[str, NDArray[np.generic]
 def unpacked_unit(held: Arrays, key: str, *, said: object, data: Dataset) -> Unit:
     """The unit called ``key``. Raises ``BadInput`` unless it and what it shows are as packed."""
     assert isinstance(said, dict)
-    pixels, mask = cast(Pixels, held["pixels"]), cast("NDArray[np.bool_]", held["mask"])
-    patch: Patch | PatchPerImage
-    if said["per_image"]:
-        order = np.argsort(data.ids)
-
-        def pixels_of(ids: Labels) -> Pixels:
-            found: Pixels = pixels[order[np.searchsorted(data.ids, ids, sorter=order)]]
-            return found
-
-        patch = PatchPerImage(pixels_of, mask, target=said["target"], origin=said["origin"])
-    else:
-        patch = Patch(pixels, mask, target=said["target"], origin=said["origin"])
+    patch, where = _patch(held, said=said, data=data)
     policy = dict(said["policy"])
     for name, value in policy.items():
         policy[name] = tuple(value) if isinstance(value, list) else value
-    where = from_columns(held)
     unit = Unit(Attacked(**said["attacked"]), patch, Policy(**policy), said["seed"], where)
     if unit_key(unit, data) != key:
         raise BadInput(
@@ -102,3 +96,24 @@ def unpacked_unit(held: Arrays, key: str, *, said: object, data: Dataset) -> Uni
             "Update NumPy here; if that does not help, report it: bytes must be equal everywhere.",
         )
     return unit
+
+
+def _patch(
+    held: Arrays, *, said: Mapping[str, Json], data: Dataset
+) -> tuple[Patch | PatchPerImage | PlacedPatches, Placements | None]:
+    """The patch of a unit, and its place on each image; placed patches hold theirs themselves."""
+    pixels, mask = cast(Pixels, held["pixels"]), cast("NDArray[np.bool_]", held["mask"])
+    target, origin = cast("int | None", said["target"]), cast("dict[str, Json]", said["origin"])
+    where = from_columns(held)
+    if said["kind"] == KINDS[PlacedPatches]:
+        ids, queries = cast(Labels, held["ids"]), cast("Labels | None", held.get("queries"))
+        return PlacedPatches(ids, pixels, mask, where, target, queries, origin), None
+    if said["kind"] == KINDS[Patch]:
+        return Patch(pixels, mask, target, origin), where
+    order = np.argsort(data.ids)
+
+    def pixels_of(ids: Labels) -> Pixels:
+        found: Pixels = pixels[order[np.searchsorted(data.ids, ids, sorter=order)]]
+        return found
+
+    return PatchPerImage(pixels_of, mask, target, origin), where

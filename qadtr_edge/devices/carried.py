@@ -7,8 +7,8 @@ from pathlib import Path
 
 CARRIED = (
     "__init__.py", "types.py", "errors.py", "registry.py", "streams.py", "files.py", "console.py",
-    "metrics.py", "provenance.py", "runs.py", "results.py", "engines.py", "replay.py", "timing.py",
-    "latency.py", "edge.py", "patch", "data", "devices",
+    "metrics.py", "provenance.py", "runs.py", "results.py", "results_line.py", "engines.py",
+    "replay.py", "timing.py", "latency.py", "search.py", "edge.py", "patch", "data", "devices",
 )  # fmt: skip
 """Files and folders of ``qadtr_edge``."""
 
@@ -21,11 +21,22 @@ INTEGER = (
 )  # fmt: skip
 """The integer graph and its judge; lowering and the twin need torch."""
 
+ATTACKS = (
+    "__init__.py", "label_search.py", "mpa.py", "parameters.py", "patch_moves.py", "patch_rs.py",
+    "queries.py",
+)  # fmt: skip
+"""The searches that need nothing but an engine."""
+
 
 def sources() -> dict[str, bytes]:
     """The files of the package by their path in a bundle, ``qadtr_edge/types.py`` for one."""
     home = Path(__file__).resolve().parents[1]
-    found = {f"qadtr_edge/integer/{name}": home / "integer" / name for name in INTEGER}
+    chosen = {"integer": INTEGER, "attacks": ATTACKS}
+    found = {
+        f"qadtr_edge/{folder}/{name}": home / folder / name
+        for folder, names in chosen.items()
+        for name in names
+    }
     for name in CARRIED:
         top = home / name
         for path in [top] if top.is_file() else sorted(top.rglob("*.py")):

@@ -17,9 +17,9 @@ from ..errors import BadInput
 from ..files import write_bytes
 from ..results import Store, key
 from ..runs import Run
-from .background import LABELS, RESULTS, SENT
+from .background import FOLDERS, LABELS, PATCHES, RESULTS, SENT
 
-_LABELS = re.compile(rf"{LABELS}/[0-9a-f]{{16}}\.npz")
+_PARTS = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9a-f]{{16}}\.npz")
 
 
 def folder_of(run: Run, device: str) -> Path:
@@ -36,7 +36,7 @@ def keep(run: Run, device: str, *, tar: bytes) -> int:
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             for member in archive:
-                named = member.name in SENT or _LABELS.fullmatch(member.name)
+                named = member.name in SENT or _PARTS.fullmatch(member.name)
                 if named and member.isreg() and (file := archive.extractfile(member)):
                     write_bytes(home / member.name, file.read())
     except (tarfile.TarError, EOFError) as error:
@@ -47,10 +47,16 @@ def keep(run: Run, device: str, *, tar: bytes) -> int:
 
 
 def merge(run: Run, device: str) -> int:
-    """Appends the device's results to the run's; returns how many were new."""
+    """Appends the device's results to the run's; returns how many were new.
+
+    Patches that were found there go to the run's own: their names say on which engine.
+    """
     home = folder_of(run, device)
     there = Store(home / RESULTS, home / LABELS)
     store = Store(run.results, run.labels)
+    for path in (home / PATCHES).glob("*.npz"):
+        if not (known := run.patches / path.name).is_file():
+            write_bytes(known, path.read_bytes())
     new = 0
     for row in there.rows():
         own = key({"device": device, "unit": row.key})

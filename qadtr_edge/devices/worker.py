@@ -1,4 +1,4 @@
-"""The work of a bundle on a device: replay every unit, then time the engines."""
+"""The work of a bundle on a device: replay every unit, search, then time the engines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,7 @@ from ..runs import Run, width_name
 from ..types import Json
 from .background import DEVICE
 from .bundle import Bundle, unpack_engines
+from .bundle_search import found
 from .probe import probe
 from .state import state
 
@@ -27,7 +29,10 @@ ON_DEVICE = "builder on the device"
 
 
 def run(bundle: Bundle, out: Path, *, threads: int) -> None:
-    """Replays every unit of the bundle, then times the engines; what is finished is not redone."""
+    """Replays every unit of the bundle, and what is searched for, then times the engines.
+
+    What is finished is not redone.
+    """
     made = Run(out)
     unpack_engines(bundle, made)
     for job in bundle.jobs:
@@ -57,7 +62,11 @@ def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
     for job, one in zip(bundle.jobs, subjects, strict=True):
         facts = one.engine.facts
         subject = replay.Subject(one.engine, replay.engine_digest(facts), bundle.data)
-        for unit in job.units:
+        searched = (
+            found(sought, subject, facts=facts, pool=bundle.pool, folder=made.patches)
+            for sought in job.searches
+        )
+        for unit in chain(job.units, searched):
             if store.finished(replay.identity(unit, subject)) is None:
                 row, outcomes = replay.replay(unit, facts, subject=subject)
                 store.append(row, outcomes)
