@@ -3,15 +3,18 @@
 Nothing is imported until a name is asked for, so a missing runtime costs nothing until then. To
 add an engine, an attack, a defence, a model or a data set: one line here. Other packages add
 engines, attacks and models through the entry points ``qadtr_edge.engines``, ``qadtr_edge.attacks``
-and ``qadtr_edge.models``; a name of this file always wins over an entry point of the same name.
+and ``qadtr_edge.models``; a name of this file always wins over an entry point of the same name. A
+model can also be named as ``module:function``, of the user's own file.
 
 ``export/`` and ``kernels/`` are reached from the rest of the package only through this file.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from .errors import BadInput, UnknownName
 
@@ -138,6 +141,9 @@ ENTRY_POINTS = {
     "engine": "qadtr_edge.engines", "attack": "qadtr_edge.attacks", "model": "qadtr_edge.models",
 }  # fmt: skip
 
+OWN = ("model",)
+"""Kinds of which a user can also name a function of an own file, as ``module:function``."""
+
 DEFAULT_MODEL = "plain-resnet8-signs"
 ZOO = "zoo:"
 """What the name of a packaged model is typed with."""
@@ -159,6 +165,8 @@ def path_of(kind: str, name: str) -> str:
     added = _added(kind)
     if name in added:
         return added[name].value
+    if is_own(kind, name):
+        return name
     raise UnknownName(kind, name, (*TABLES[kind], *added))
 
 
@@ -167,13 +175,26 @@ def resolve(kind: str, name: str) -> object:
     path = path_of(kind, name)
     if name in TABLES[kind]:
         return load(path)
+    own = is_own(kind, name)
+    if own and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last: a file of the user's never stands in for a package
     try:
         return load(path)
     except (ImportError, AttributeError) as error:
+        if own:
+            raise BadInput(
+                f"The {kind} {name!r} cannot be loaded: {error}.",
+                "Name a function of a module, as module:function, in the folder that holds it.",
+            ) from error
         raise BadInput(
             f"The {kind} {name!r}, added by another package as {path}, cannot be loaded: {error}.",
             "Repair or uninstall that package.",
         ) from error
+
+
+def is_own(kind: str, name: str) -> bool:
+    """Whether ``name`` is a ``module:function`` of the user's own file."""
+    return kind in OWN and ":" in name and not name.startswith(ZOO)
 
 
 def load(path: str) -> object:

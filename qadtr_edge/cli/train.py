@@ -24,7 +24,7 @@ __all__ = ["Model", "Scales", "answer_accuracies", "fresh", "spec_of", "train"]
 Model = Annotated[
     str,
     typer.Option(
-        help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2.",
+        help="Network: resnet8 … resnet56, vgg11, vgg16, mobilenetv2, or your own module:function.",
         autocompletion=completion.names("model"),
     ),
 ]

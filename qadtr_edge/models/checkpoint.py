@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import as_file, files
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import cast, get_args, get_type_hints
@@ -17,7 +18,7 @@ from .. import registry
 from ..errors import BadInput
 from ..files import replacing
 from ..types import Json, QuantSpec
-from .layers import PixelInput
+from .layers import PixelInput, WithPixels
 from .prepare import prepare
 from .quantnet import QuantNet
 
@@ -49,9 +50,29 @@ class CheckpointFacts:
 
 
 def build_model(name: str, *, classes: int, pixel_input: PixelInput | None = None) -> nn.Module:
-    """The torch module a registry name stands for, freshly initialised."""
-    builder = cast(ModelBuilder, registry.resolve("model", name))
-    return builder(classes, pixel_input)
+    """The torch module a registry name stands for, freshly initialised.
+
+    ``module:function`` names a function of the user's own, from the number of classes to a
+    classifier of normalised images. Raises ``BadInput`` when it is none.
+    """
+    builder = registry.resolve("model", name)
+    if registry.is_own("model", name):
+        return WithPixels(_made(builder, name, classes=classes), pixel_input or PixelInput())
+    return cast(ModelBuilder, builder)(classes, pixel_input)
+
+
+def _made(function: object, name: str, *, classes: int) -> nn.Module:
+    remedy = "It is called with the number of classes and returns a torch module."
+    if not callable(function):
+        raise BadInput(f"{name} is no function.", remedy)
+    try:
+        signature(function).bind(classes)
+    except TypeError as error:
+        raise BadInput(f"{name} cannot be called with a number: {error}.", remedy) from error
+    module: object = function(classes)
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"{name} returns a {type(module).__name__}.", remedy)
+    return module
 
 
 def save(net: QuantNet, path: Path, *, facts: CheckpointFacts) -> None:

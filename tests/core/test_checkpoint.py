@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,41 @@ def test_names_of_tensors_are_those_of_the_first_release(file: Path) -> None:
         "scales.layer1/0/conv1@8",
     } <= names  # fmt: skip
     assert len(names) == 182
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The stem of a file of functions that make, or fail to make, a network."""
+    (tmp_path / "nets_of_a_user.py").write_text(
+        "from torch import nn\n"
+        "def tiny(classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
+        "                         nn.Flatten(), nn.Linear(4, classes))\n"
+        "def none(classes): return classes\n"
+        "def greedy(): return nn.Identity()\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    return "nets_of_a_user"
+
+
+def test_a_network_of_the_users_own_file_is_saved_and_found_again(own: str, tmp_path: Path) -> None:
+    name = f"{own}:tiny"
+    model = checkpoint.build_model(name, classes=5)
+    net = prepare(model, QuantSpec(), widths=(32, 8), classes=5, image_px=8)
+    facts = CheckpointFacts(
+        model=name, data="signs", classes=5, image_px=8, widths=(32, 8), spec=net.spec
+    )
+    checkpoint.save(net, tmp_path / "own.safetensors", facts=facts)
+    again, told = checkpoint.load(tmp_path / "own.safetensors")
+    assert told.model == name
+    pixels = torch.arange(2 * 3 * 64, dtype=torch.uint8).reshape(2, 3, 8, 8)
+    assert torch.equal(again.select(32)(pixels), net.eval().select(32)(pixels))
+
+
+@pytest.mark.parametrize("function", ["none", "greedy", "number"])
+def test_what_makes_no_network_is_said(own: str, function: str) -> None:
+    with pytest.raises(BadInput, match=function) as caught:
+        checkpoint.build_model(f"{own}:{function}", classes=5)
+    assert "number of classes" in caught.value.remedy

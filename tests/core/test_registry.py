@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
@@ -64,3 +65,29 @@ def test_a_broken_addition_is_not_our_bug(monkeypatch: pytest.MonkeyPatch, value
     added(monkeypatch, "mine", value)
     with pytest.raises(BadInput, match="cannot be loaded"):
         registry.resolve("engine", "mine")
+
+
+def test_a_model_is_a_function_of_the_users_own_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nets_of_mine.py").write_text("def tiny(classes, pixel_input): return classes\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    built = registry.resolve("model", "nets_of_mine:tiny")
+    assert built(3, None) == 3  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["no_such_file:net", "json:net"])
+def test_a_function_that_is_not_there_is_said(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(BadInput, match=name) as caught:
+        registry.resolve("model", name)
+    assert "module:function" in caught.value.remedy
+
+
+def test_only_models_are_named_so() -> None:
+    with pytest.raises(UnknownName):
+        registry.resolve("engine", "json:loads")
