@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics
+from . import metrics, results_line
 from .errors import BadInput
 from .files import explained, replacing
+from .results_line import SCHEMA
 from .types import Counts, Json, Labels, Result
 
-SCHEMA = 1
 KEY_DIGITS = 16
 
 
@@ -56,23 +54,6 @@ class Outcomes:
 
 
 _SIDES = ("clean", "patched", "sim_clean", "sim_patched", "float_clean", "float_patched")
-_COLUMNS = {item.name for item in fields(Result)}
-_COUNTS = {item.name for item in fields(Counts)}
-_LATER = {"kappa", "differential_eligible", "differential_fooled"}
-"""Columns that rows of older versions lack; they hold ``None`` there."""
-_KINDS = {item.name: str(item.type) for item in (*fields(Result), *fields(Counts))}
-_OPTIONAL = {name for name, kind in _KINDS.items() if kind.endswith("| None")}
-_INTEGERS = {name for name in _COLUMNS if _KINDS[name].startswith("int")}
-_TEXTS = {name for name in _COLUMNS if _KINDS[name].startswith("str")}
-_ORDERED = (
-    ("fooled", "eligible"), ("eligible", "clean_correct"), ("clean_correct", "n"),
-    ("patched_correct", "n"), ("changed", "n"), ("target_hits", "n"),
-    ("sim_fooled", "sim_eligible"), ("sim_eligible", "n"), ("both_eligible", "eligible"),
-    ("both_fooled", "both_eligible"), ("sim_only", "both_eligible"),
-    ("engine_only", "both_eligible"), ("differential_eligible", "eligible"),
-    ("differential_fooled", "differential_eligible"), ("differential_fooled", "fooled"),
-)  # fmt: skip
-"""Counts of images among which the images of the first are a part of those of the second."""
 
 
 def key(identity: Mapping[str, Json]) -> str:
@@ -121,44 +102,84 @@ def count(outcomes: Outcomes, *, target: int | None) -> Counts:
     )
 
 
+@dataclass
+class _Read:
+    """What a store knows of its file: the rows by key, and how many bytes their lines are.
+
+    ``stamp``: of the file as it was then; while it has not changed it is not read again.
+    """
+
+    rows: dict[str, Result] = field(default_factory=dict)
+    whole_bytes: int = 0
+    stamp: tuple[int, ...] | None = None
+
+
 @dataclass(frozen=True)
 class Store:
-    """The results of a run: ``lines`` is its ``results.jsonl``, ``labels`` the folder beside it."""
+    """The results of a run: ``lines`` is its ``results.jsonl``, ``labels`` the folder beside it.
+
+    The file is read once, and again when something else has written it; what an append costs does
+    not grow with it.
+    """
 
     lines: Path
     labels: Path
+    _known: _Read = field(default_factory=_Read, init=False, repr=False, compare=False)
 
     def rows(self) -> tuple[Result, ...]:
         """Every finished unit, oldest first; one written twice counts once, as last written.
 
         A torn last line is passed over. Raises ``BadInput`` for a damaged line or a newer schema.
         """
-        if not self.lines.is_file():
-            return ()
-        whole = self.lines.read_bytes().split(b"\n")[:-1]
-        rows = (self._row(text, number) for number, text in enumerate(whole, start=1))
-        return tuple({row.key: row for row in rows}.values())
+        return tuple(self._read().rows.values())
 
     def finished(self, key: str) -> Result | None:
         """The finished unit ``key``, or ``None`` when its line or its labels are missing."""
-        row = next((row for row in self.rows() if row.key == key), None)
+        row = self._read().rows.get(key)
         return row if row is not None and self._labels_of(key).is_file() else None
 
     def append(self, row: Result, outcomes: Outcomes) -> None:
         """Writes the labels, then the line, each flushed to the disk. A full disk loses nothing."""
-        self.rows()  # never write behind lines of a schema this version cannot read
+        known = self._read()  # never write behind lines of a schema this version cannot read
+        line = results_line.written(row)
         self._write_labels(row.key, outcomes)
-        text = json.dumps({"schema": SCHEMA, **asdict(row)}, allow_nan=False, separators=(",", ":"))
         with explained(self.lines):
             self.lines.parent.mkdir(parents=True, exist_ok=True)
             with self.lines.open("ab", buffering=0) as file:
-                whole = _cut_torn_line(file.fileno(), self.lines)
+                handle = file.fileno()
+                alone = _stamp(os.fstat(handle)) == known.stamp
+                whole = known.whole_bytes if alone else self.lines.read_bytes().rfind(b"\n") + 1
+                if whole < os.fstat(handle).st_size:
+                    os.ftruncate(handle, whole)  # a torn last line
                 try:
-                    _write_all(file.fileno(), text.encode() + b"\n")
-                    os.fsync(file.fileno())
+                    _write_all(handle, line)
+                    os.fsync(handle)
                 except OSError:
-                    os.ftruncate(file.fileno(), whole)
+                    os.ftruncate(handle, whole)
                     raise
+                after = _stamp(os.fstat(handle))
+        known.rows[row.key] = row
+        known.whole_bytes, known.stamp = whole + len(line), after if alone else None
+
+    def _read(self) -> _Read:
+        """What the file holds, read anew unless it is as this store last saw it."""
+        known = self._known
+        if not self.lines.is_file():
+            known.rows, known.whole_bytes, known.stamp = {}, 0, None
+            return known
+        stamp = _stamp(self.lines.stat())
+        if stamp == known.stamp:
+            return known
+        known.stamp = None  # until all of it is read
+        content = self.lines.read_bytes()
+        whole = content.split(b"\n")[:-1]
+        rows = (
+            results_line.read(text, number=number, file=self.lines)
+            for number, text in enumerate(whole, start=1)
+        )
+        known.rows = {row.key: row for row in rows}
+        known.whole_bytes, known.stamp = content.rfind(b"\n") + 1, stamp
+        return known
 
     def outcomes(self, key: str) -> Outcomes:
         """The labels and margins behind a row. Raises ``BadInput`` when they cannot be read."""
@@ -190,81 +211,10 @@ class Store:
         with replacing(self._labels_of(key)) as temporary:
             np.savez_compressed(temporary, **columns)  # type: ignore[arg-type]
 
-    def _row(self, text: bytes, number: int) -> Result:
-        """The row in one line of the file."""
-        try:
-            value = json.loads(text)
-            schema = value["schema"]
-            found = set(value) - {"schema"}, set(value.get("counts", ()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(
-                f"Line {number} of {self.lines} is not a result.",
-                "Remove that line; its unit is then run again.",
-            ) from error
-        if schema != SCHEMA:
-            raise BadInput(
-                f"Line {number} of {self.lines} has schema {schema}; this version reads {SCHEMA}.",
-                "Update qadtr-edge (pip install --upgrade qadtr-edge), or start a new run.",
-            )
-        if odd := ((found[0] ^ _COLUMNS) | (found[1] ^ _COUNTS)) - (_LATER - found[0] - found[1]):
-            raise BadInput(
-                f"Line {number} of {self.lines} lacks or adds columns: {', '.join(sorted(odd))}.",
-                "Remove that line; its unit is then run again.",
-            )
-        if wrong := _wrong(value):
-            raise BadInput(
-                f"Line {number} of {self.lines} holds values no unit can have: {wrong}.",
-                "Remove that line; its unit is then run again.",
-            )
-        columns = {name: value[name] for name in _COLUMNS & found[0]}
-        return Result(**{**columns, "counts": Counts(**value["counts"])})
 
-
-def _wrong(line: dict[str, Json]) -> str | None:
-    """What is wrong with the values of a line that has every column, or ``None``."""
-    counts = line["counts"]
-    if not isinstance(counts, dict):
-        return "counts is not an object"
-    for name, value in line.items():
-        if name in _INTEGERS and not _is_count(value, optional=name in _OPTIONAL):
-            return f"{name} is {value!r}"
-        if name in _TEXTS and not (isinstance(value, str) or (value is None and name in _OPTIONAL)):
-            return f"{name} is {value!r}"
-    for name in ("queries_median", "kappa"):
-        value = line.get(name)
-        if value is not None and not (_is_number(value) and 0 <= value < math.inf):
-            return f"{name} is {value!r}"
-    if line["goal"] != ("untargeted" if line["target"] is None else "targeted"):
-        return f"goal is {line['goal']!r} and target {line['target']!r}"
-    for name, value in counts.items():
-        if not _is_count(value, optional=name in _OPTIONAL):
-            return f"counts.{name} is {value!r}"
-    if not counts["eligible"]:
-        return "counts.eligible is 0"
-    for small, large in _ORDERED:
-        low, high = counts.get(small), counts.get(large)
-        if isinstance(low, int) and isinstance(high, int) and low > high:
-            return f"counts.{small} is {low} and counts.{large} {high}"
-    return None
-
-
-def _is_count(value: Json, *, optional: bool) -> bool:
-    """A non-negative integer; JSON's true and false are none."""
-    if value is None:
-        return optional
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Json) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _cut_torn_line(handle: int, path: Path) -> int:
-    """Cuts what follows the last newline; the size of the file that is left, in bytes."""
-    whole = path.read_bytes().rfind(b"\n") + 1
-    if whole < os.fstat(handle).st_size:
-        os.ftruncate(handle, whole)
-    return whole
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file does: which it is, its size, when it was written."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _write_all(handle: int, content: bytes) -> None:

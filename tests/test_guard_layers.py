@@ -11,7 +11,8 @@ from source import Module, module_id, modules
 LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"types", "errors", "registry", "streams", "files", "console"},
     {"quant", "patch", "metrics", "statistics", "provenance", "runs", "kernels"},
-    {"data", "models", "integer", "attacks", "defences", "results", "engines", "zoo"},
+    {"data", "models", "integer", "attacks", "defences", "results", "results_line", "engines",
+     "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
      "train_state", "craft", "search", "replay", "timing", "loadgen", "peers", "analysis", "report",
      "latency", "verdict", "devices", "export", "suite"},
@@ -20,7 +21,7 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
-    "statistics", "runs", "results", "engines", "data", "integer.graph",
+    "statistics", "runs", "results", "results_line", "engines", "data", "integer.graph",
     "integer.graph_file", "integer.judge",
     "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",

@@ -41,7 +41,7 @@ def gains(part: str, case: Case, *, without: Case) -> list[Json]:
             "with_only": lead.first_only,
             "without_only": lead.second_only,
         }
-        for tier, lead in compared(case, without, groups).items()
+        for tier, lead in compared(case, without, groups=groups).items()
     ]
 
 

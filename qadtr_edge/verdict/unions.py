@@ -156,11 +156,12 @@ def per_image_worst_case(case: Case) -> Check:
 
 def against(case: Case, baseline: Case) -> dict[str, statistics.Difference]:
     """Headline unions of case minus baseline, for each threat model, over the attacks of both."""
-    return compared(case, baseline, {threat: partial(within, threat=threat) for threat in THREATS})
+    groups = {threat: partial(within, threat=threat) for threat in THREATS}
+    return compared(case, baseline, groups=groups)
 
 
 def compared(
-    case: Case, other: Case, groups: Mapping[str, Callable[[Sequence[Result]], Sequence[Result]]]
+    case: Case, other: Case, *, groups: Mapping[str, Callable[[Sequence[Result]], Sequence[Result]]]
 ) -> dict[str, statistics.Difference]:
     """Unions of case minus other over the rows that each of ``groups`` chooses, by its name.
 

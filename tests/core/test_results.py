@@ -108,6 +108,40 @@ def test_a_torn_last_line_is_cut_by_the_next_append(
     assert store.lines.read_bytes() == whole
 
 
+def test_the_cost_of_an_append_does_not_grow_with_the_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read for the first append and the second, then never again."""
+    genuine, reads = Path.read_bytes, []
+
+    def read_bytes(path: Path) -> bytes:
+        reads.append(path)
+        return genuine(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    for number in range(30):
+        store.append(row(f"unit-{number}"), outcomes())
+        assert store.finished(f"unit-{number}") is not None
+    assert reads.count(store.lines) <= 2
+    assert len(store.rows()) == 30
+    assert Store(store.lines, store.labels).rows() == store.rows()
+
+
+def test_what_another_process_wrote_meanwhile_is_read_and_kept(store: Store) -> None:
+    other = Store(store.lines, store.labels)
+    for number in range(3):
+        store.append(row(f"mine-{number}"), outcomes())
+        other.append(row(f"theirs-{number}"), outcomes())
+    with store.lines.open("ab") as file:
+        file.write(b'{"schema":1,"key":"torn')
+    store.append(row("last"), outcomes())
+    keys = [f"{whose}-{number}" for number in range(3) for whose in ("mine", "theirs")]
+    for each in (store, other, Store(store.lines, store.labels)):
+        assert [one.key for one in each.rows()] == [*keys, "last"]
+    store.lines.unlink()
+    assert store.rows() == ()
+
+
 def test_a_row_without_its_labels_is_done_again(store: Store) -> None:
     store.append(row(), outcomes())
     next(store.labels.iterdir()).unlink()
@@ -131,6 +165,7 @@ def test_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
     store.append(row(), outcomes())
     newer = store.lines.read_text().replace('"schema":1', '"schema":2').encode()
     store.lines.write_bytes(newer)
+    store = Store(store.lines, store.labels)  # as the next command opens it
     with pytest.raises(BadInput, match="schema 2") as error:
         store.rows()
     assert "Update" in error.value.remedy
@@ -176,7 +211,7 @@ def test_values_no_unit_can_have_are_named_with_file_and_line(
     assert before in second
     store.lines.write_text(f"{first}\n{second.replace(before, after, 1)}\n")
     with pytest.raises(BadInput) as error:
-        store.rows()
+        Store(store.lines, store.labels).rows()
     assert said in error.value.fact
     assert f"Line 2 of {store.lines}" in error.value.fact
 
