@@ -10,13 +10,16 @@ import typer
 from .. import console, timing
 from ..devices import bundle as bundles
 from ..devices.bundle import Clock, Job
+from ..devices.bundle_search import POOL, Sought
 from ..errors import BadInput
 from ..files import digest
 from ..patch.placement import check_fit, policy, resolved
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
-from ..types import FLOAT_BITS
-from . import attack_names, attack_plan, completion, options
+from ..types import FLOAT_BITS, Json
+from . import attack_craft, attack_names, attack_plan, completion, options
 from .attack import ATTACKS, VICTIM
+from .attack_beside import DIFFERENTIAL
+from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, Named
 from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES
 
@@ -30,8 +33,9 @@ def bundle(
     attack: Annotated[
         str,
         typer.Option(
-            help="Attacks, several with commas. The controls always come along.",
-            autocompletion=completion.names(*attack_names.KINDS),
+            help="Attacks, several with commas; patch_rs, label_search and mpa search on the "
+            "device. The controls always come along.",
+            autocompletion=completion.names(UNIVERSAL, PER_IMAGE, SEARCH),
         ),
     ] = ATTACKS,
     patch_size: Annotated[
@@ -49,6 +53,10 @@ def bundle(
         str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
     ] = VICTIM,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most queries of a search for an image.", show_default="1000"),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images to score on.")] = 1000,
     data: Annotated[
         str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
@@ -63,7 +71,8 @@ def bundle(
     """Pack engines, images and patches into one file that runs on a device."""
     if out.suffix != ".pyz":
         raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
-    names = _named(attack)
+    named = _named(attack)
+    attack_names.check(named, {"queries": queries})
     attack_plan.victim(victim)
     sizes = options.counts("--batch", batch)
     opened = open_run(run, runs)
@@ -80,7 +89,7 @@ def bundle(
     test = source.load("test", root=data_root, limit=images)
     plan = Plan(
         run=opened,
-        names=names,
+        names=named.universal,
         given=given,
         patch_px=patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
@@ -93,38 +102,58 @@ def bundle(
         test=test,
         craft=source.load("craft", root=data_root, limit=CRAFT_IMAGES),
         classes=attack_plan.classes_of(opened, test),
+        per_image=named.per_image,
+        searches=named.searches,
+        options={} if queries is None else {"queries": queries},
     )
     jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
     sha = bundles.write(
         out, jobs, run=opened, data=test, classes=plan.classes,
-        clock=Clock(timing.QUICK, tuple(sizes)),
+        clock=Clock(timing.QUICK, tuple(sizes)), pool=plan.craft.images,
     )  # fmt: skip
     record(opened, "bundle", options={
         "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
         "patch_size": list(patch_px), "target": plan.target, "placement": placement,
-        "victim": victim, "steps": steps, "images": len(test), "data": source.name,
-        "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
+        "victim": victim, "steps": steps, "queries": queries, "images": len(test),
+        "data": source.name, "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
     })  # fmt: skip
     _tell(out, jobs, as_json=json)
 
 
-def _named(attack: str) -> tuple[str, ...]:
-    """The attacks named. Raises ``BadInput`` for those that make no patch for all images."""
+def _named(attack: str) -> Named:
+    """The attacks named. Raises ``BadInput`` for those that need more than the engine there."""
     named = attack_names.named(attack)
-    if others := (*named.per_image, *named.searches):
+    placing = [name for name in named.searches if "patch" in attack_names.takes(SEARCH, name)]
+    beside = [name for name in named.per_image if name == DIFFERENTIAL]
+    if others := (*placing, *beside, *named.universal_searches):
         raise BadInput(
-            f"A bundle carries patches made for all images, and {others[0]} makes none.",
+            f"A device has one engine and what the bundle carries, and {others[0]} needs more.",
             f"Leave {', '.join(others)} out: qadtr-edge attack runs it here.",
         )
-    return named.universal
+    return named
 
 
 def _job(plan: Plan, engine: str, *, bits: int, asked: str | None) -> Job:
-    """What is replayed on one engine; the float model is only timed, unless it was asked for."""
+    """What is done on one engine; the float model is only timed, unless it was asked for."""
     if bits == FLOAT_BITS and asked is None:
         return Job(engine, bits, ())
     attacked = list(attack_plan.units(plan, bits))
-    return Job(engine, bits, (*attacked, *attack_plan.control_units(plan, attacked)))
+    each = [unit for name in plan.per_image for unit in attack_craft.each(plan, name, bits=bits)]
+    beside = attack_plan.control_units(plan, attacked)
+    searches = tuple(_sought(plan, name) for name in plan.searches)
+    return Job(engine, bits, (*attacked, *each, *beside), searches)
+
+
+def _sought(plan: Plan, name: str) -> Sought:
+    """The search ``name`` as the device makes it; built here too, to refuse what cannot be."""
+    known = attack_names.takes(SEARCH, name)
+    given: dict[str, Json] = {
+        "patch_px": list(plan.patch_px), "target": plan.target, **plan.options
+    }  # fmt: skip
+    options = {key: value for key, value in given.items() if key in known and value is not None}
+    made = Sought(name, options, plan.seed, POOL in known)
+    made.built(plan.craft.images)
+    return made
 
 
 def _tell(out: Path, jobs: list[Job], *, as_json: bool) -> None:
@@ -133,10 +162,13 @@ def _tell(out: Path, jobs: list[Job], *, as_json: bool) -> None:
         console.print_json({
             "file": str(out), "bytes": size, "digest": digest(out),
             "engines": [
-                {"engine": job.engine, "bits": job.bits, "units": len(job.units)} for job in jobs
+                {"engine": job.engine, "bits": job.bits, "units": len(job.units),
+                 "searches": len(job.searches)}
+                for job in jobs
             ],
         })  # fmt: skip
         return
     for job in jobs:
-        console.answer(f"{job.engine} {width_name(job.bits)}: {len(job.units)} units")
+        sought = f", {len(job.searches)} searches" if job.searches else ""
+        console.answer(f"{job.engine} {width_name(job.bits)}: {len(job.units)} units{sought}")
     console.answer(f"{out}: {size / 1e6:.1f} MB. On the device: python3 {out.name} run --out DIR")

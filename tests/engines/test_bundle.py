@@ -237,7 +237,9 @@ def test_places_travel_as_they_were_computed(made: tuple[runs.Run, Path]) -> Non
 @pytest.mark.slow
 @pytest.mark.needs("torch")
 def test_the_verb_packs_what_attack_replays(tmp_path: Path, python: Path) -> None:
-    small = ("--bits", "8", "--images", "20", "--steps", "3")
+    paired = ("gap", "pgd", "patch_rs")
+    small = ("--bits", "8", "--images", "20", "--steps", "3", "--queries", "40",
+             "--attack", ",".join(paired))  # fmt: skip
 
     def qadtr(*words: str) -> None:
         done = subprocess.run(
@@ -256,7 +258,7 @@ def test_the_verb_packs_what_attack_replays(tmp_path: Path, python: Path) -> Non
     here, there = Store(ours.results, ours.labels), Store(theirs.results, theirs.labels)
     attacked = {row.attack: row for row in here.rows()}
     found = {row.attack: row for row in there.rows()}
-    assert set(found) == set(attacked) == {"gap", "grey", "noise", "crop", "shuffled"}
+    assert set(found) == set(attacked) == {*paired, "grey", "noise", "crop", "shuffled"}
     for name, row in found.items():
         was = attacked[name]
         assert row.patch_digest == was.patch_digest
@@ -264,7 +266,8 @@ def test_the_verb_packs_what_attack_replays(tmp_path: Path, python: Path) -> Non
         assert (
             there.outcomes(row.key).patched.labels == here.outcomes(was.key).patched.labels
         ).all()
-        if name != "gap":  # what was replayed without a simulation here is the very same unit
+        assert row.queries_median == was.queries_median
+        if name not in paired:  # what was replayed without a simulation here is the very same unit
             assert row == was
 
 
