@@ -9,8 +9,10 @@ runs/2026-11-20-1/
   engines/ort-w8a8/                artefact, facts.json, verify.json
   patches/KEY.npz  KEY.png
   results.jsonl  labels/KEY.npz    one line per finished unit, and its predicted labels
+  probes/KEY.json                  what the extra runs of a suite's checks measured
+  verdict.json                     the checks and the verdict of each suite and engine
   analysis/NAME.json  NAME.svg     what `analyze` found
-  bench.json  report.md
+  bench.json  report.md  report.html
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Comparisons of two outcomes on the same images: differences, equivalence, families, curves.
 
-Rates and single proportions are in ``metrics.py``. Everything here is paired by image: ``first``
-and ``second`` are what two engines, defences or attacks did to it.
+Rates and single proportions are in ``metrics.py``, intervals by resampling images in
+``resampling.py``. Everything here is paired by image: ``first`` and ``second`` are what two
+engines, defences or attacks did to it.
 """
 
 from __future__ import annotations
@@ -13,22 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics, streams
+from . import metrics
 from .types import Labels, Result
 
-RESAMPLES = 10_000
 MARGIN = 0.01
 """Half-width, as a fraction, of what counts as equal unless another is fixed beforehand."""
 
 INDICATIVE_N = 1000
 """Images below which a rate is only indicative."""
 
-_CHUNK = 250
 _POWERED = 2.8
 """1.96 + 0.84: normal quantiles of a two-sided 5 % test and of 80 % power."""
 
 Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,6 @@ class Equivalence:
     difference: Difference
     margin: float
     equivalent: bool
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and its 95 % interval by resampling images."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -131,38 +120,6 @@ def equivalence(
 def discordant_bound(n: int) -> float:
     """Upper 95 % Wilson bound of the share of images that differ when none of ``n`` does."""
     return metrics.wilson(0, n).high
-
-
-def bootstrap(
-    first: Floats, second: Floats, *, ids: Labels, patches: Labels | None = None, seed: int = 0
-) -> Estimate:
-    """Mean of ``first - second`` over rows ``(R,)``, by a bootstrap whose unit is the image.
-
-    ``ids (R,)``: the image of each row, with all its placements drawn together, since rows of one
-    image are never independent. ``patches (R,)``: the patch of each row, resampled too when the
-    claim is about the attack and not about these patches. Efron's percentile interval of 10,000
-    resamples. Where no row differs it is the bound on the share of images that do.
-    """
-    lead = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    images = np.unique(ids, return_inverse=True)[1].reshape(-1)
-    made = np.zeros_like(images) if patches is None else np.unique(patches, return_inverse=True)[1]
-    shape = (int(images.max()) + 1, int(made.max()) + 1)
-    if not lead.any():
-        bound = discordant_bound(shape[0])
-        return Estimate(0.0, -bound, bound)
-    total, rows = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (images, made), lead)
-    np.add.at(rows, (images, made), 1.0)
-    chance = streams.generator(seed, "bootstrap", "paired")
-    drawn = []
-    for start in range(0, RESAMPLES, _CHUNK):
-        count = min(_CHUNK, RESAMPLES - start)
-        of_image = _times(chance, shape[0], count)
-        of_patch = np.ones((count, 1)) if patches is None else _times(chance, shape[1], count)
-        sums = [((of_image @ table) * of_patch).sum(axis=1) for table in (total, rows)]
-        drawn.append(sums[0][sums[1] > 0] / sums[1][sums[1] > 0])
-    low, high = np.percentile(np.concatenate(drawn), (2.5, 97.5))
-    return Estimate(float(lead.mean()), float(low), float(high))
 
 
 def holm(family: Mapping[str, float]) -> dict[str, float]:
@@ -259,8 +216,3 @@ def aggregated(matrix: Sequence[Cell]) -> dict[str, float]:
 def any_surrogate(won: Flags, able: Flags) -> float:
     """Share of the images ``able (N,)`` that a patch of at least one surrogate wins, ``(S, N)``."""
     return metrics.rate(int((metrics.union(won) & able).sum()), int(able.sum()))
-
-
-def _times(chance: np.random.Generator, of: int, count: int) -> Floats:
-    """How often each of ``of`` things is drawn, ``(count, of)``, each row drawing ``of`` times."""
-    return chance.multinomial(of, np.full(of, 1.0 / of), size=count).astype(np.float64)

@@ -10,7 +10,7 @@ from source import Module, module_id, modules
 
 LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"types", "errors", "registry", "streams", "files", "console"},
-    {"quant", "patch", "metrics", "statistics", "provenance", "runs", "kernels"},
+    {"quant", "patch", "metrics", "statistics", "resampling", "provenance", "runs", "kernels"},
     {"data", "models", "integer", "attacks", "defences", "results", "results_line", "engines",
      "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
@@ -21,8 +21,8 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
 
 NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "types", "errors", "registry", "streams", "files", "console", "patch", "metrics", "provenance",
-    "statistics", "runs", "results", "results_line", "engines", "data", "integer.graph",
-    "integer.graph_file", "integer.judge",
+    "statistics", "resampling", "runs", "results", "results_line", "engines", "data",
+    "integer.graph", "integer.graph_file", "integer.judge",
     "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
     "suite", "zoo",

@@ -21,11 +21,12 @@ from .. import console, streams
 from ..attacks.victim import Victim, as_pixels, frozen
 from ..craft import AtWidth
 from ..errors import BadInput
+from ..resampling import Estimate, means, number
 from ..types import Json, Labels, Pixels, Result
 from . import alignment, figure, patches, transfer
 from .alignment import MEASURES, Flags, Float32, Floats, Traits
 from .finding import Finding, Table
-from .intervals import Estimate, means, number, shown
+from .intervals import shown
 from .scene import BATCH, ENOUGH, Scene
 
 if TYPE_CHECKING:

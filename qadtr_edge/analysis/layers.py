@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from ..attacks.victim import as_pixels
 from ..models.quantnet import QuantNet
 from ..models.steps import MOVES, Step
+from ..resampling import Estimate, estimate, means, resampled_sums
 from ..types import FLOAT_BITS, Pixels
-from . import intervals
-from .intervals import Estimate
 from .scene import BATCH, Flags
 
 Floats = NDArray[np.float64]
@@ -107,7 +106,7 @@ def summed_up(net: QuantNet, found: dict[int, Observed], *, seed: int) -> list[L
     rows = []
     for bits, seen in found.items():
         both = np.concatenate([seen.distance[look] for look in LOOKS], axis=1)
-        distances = intervals.means(both, seed=seed)
+        distances = means(both, seed=seed)
         clean, patched = distances[: len(steps)], distances[len(steps) :]
         ratios = _energy_ratios(seen, seed=seed)
         reached = _distance_read(net, {s.name: e.value for s, e in zip(steps, clean, strict=True)})
@@ -163,8 +162,8 @@ def _energy_ratios(seen: Observed, *, seed: int) -> list[Estimate]:
         return found
 
     value = ratio(columns.sum(axis=0, keepdims=True))[0]
-    samples = ratio(intervals.resampled_sums(columns, seed=seed))
-    return [intervals.estimate(value[at], samples[:, at]) for at in range(width)]
+    samples = ratio(resampled_sums(columns, seed=seed))
+    return [estimate(value[at], samples[:, at]) for at in range(width)]
 
 
 def _distance_read(net: QuantNet, by_layer: dict[str, float]) -> dict[str, float]:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .. import console, metrics
 from ..errors import BadInput
+from ..resampling import number
 from ..types import FLOAT_BITS, Json, Labels, Patch
 from . import figure, layers, patches
 from .finding import Finding, Table
-from .intervals import number, shown
+from .intervals import shown
 from .layers import LOOKS, LayerShift
 from .scene import BATCH, ENOUGH, Scene, Viewer
 

@@ -19,10 +19,11 @@ from ..attacks import controls
 from ..attacks.universal import only
 from ..data.dataset import Dataset
 from ..patch.placement import LARGE_IMAGE_PX, check_fit, policy
+from ..resampling import Estimate, estimate, number, resampled_sums
 from ..types import Json, Labels, Patch, PatchPerImage, Placements
 from . import patches
 from .finding import Finding, Table
-from .intervals import Estimate, estimate, number, percent, resampled_sums
+from .intervals import percent
 from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able
 
 if TYPE_CHECKING:

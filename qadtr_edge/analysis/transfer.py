@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .. import metrics
+from ..resampling import number
 from ..types import FLOAT_BITS, Json, Result
-from .intervals import number
 
 FEWEST = 3
 """Pairs below which no rank correlation is given."""

@@ -21,10 +21,10 @@ from ..errors import BadInput
 from ..patch import bank
 from ..patch.fade import blend, contrast, resized
 from ..patch.placement import LARGE_IMAGE_PX
+from ..resampling import number
 from ..types import Json, Patch
 from . import figure, patches
 from .finding import Finding, Table
-from .intervals import number
 from .scene import BATCH, ENOUGH, SIMULATION, Flags, Scene, Viewer, able
 
 if TYPE_CHECKING:

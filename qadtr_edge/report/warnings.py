@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..statistics import INDICATIVE_N
 from ..types import FLOAT_BITS
 from .evidence import EngineEvidence, Evidence
 from .rows import Row
-
-INDICATIVE_N = 1000
-"""Images below which an attack success rate is only indicative."""
 
 
 def warnings(evidence: Evidence, rows: tuple[Row, ...]) -> tuple[str, ...]:

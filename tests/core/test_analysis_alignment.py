@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from qadtr_edge.analysis import alignment, intervals
+from qadtr_edge import resampling
+from qadtr_edge.analysis import alignment
 from qadtr_edge.analysis.alignment import MEASURES, Traits, traits
 
 SHAPE = (300, 3, 32, 32)
@@ -112,7 +113,7 @@ def test_images_smaller_than_a_cell_have_one() -> None:
 
 def test_means_leave_out_what_is_not_known() -> None:
     values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
-    known, unknown = intervals.means(values, seed=0)
+    known, unknown = resampling.means(values, seed=0)
     assert known.value == 2.0
     assert (known.low, known.high) == (1.0, 3.0)
     assert np.isnan([unknown.value, unknown.low, unknown.high]).all()
@@ -122,8 +123,8 @@ def test_means_leave_out_what_is_not_known() -> None:
 def test_the_interval_of_a_share_is_near_the_one_of_theory() -> None:
     won = np.zeros((1000, 1))
     won[:300] = 1
-    (found,) = intervals.means(won, seed=0)
+    (found,) = resampling.means(won, seed=0)
     spread = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
     assert abs(found.low - (0.3 - spread)) < 0.002
     assert abs(found.high - (0.3 + spread)) < 0.002
-    assert intervals.means(won, seed=0) == [found]
+    assert resampling.means(won, seed=0) == [found]

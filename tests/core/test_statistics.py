@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qadtr_edge import metrics, statistics
+from qadtr_edge import metrics, resampling, statistics
 from qadtr_edge.types import Counts, Result
 
 SPLITS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))
@@ -130,22 +130,22 @@ def rows(images: int, places: int, *, seed: int = 0) -> tuple[np.ndarray, ...]:
 
 def test_the_bootstrap_counts_images_and_not_rows() -> None:
     first, second, ids = rows(120, 20)
-    one = statistics.bootstrap(first[::20], second[::20], ids=ids[::20])
-    many = statistics.bootstrap(first, second, ids=ids)
-    naive = statistics.bootstrap(first, second, ids=np.arange(len(ids)))
+    one = resampling.difference(first[::20], second[::20], ids=ids[::20])
+    many = resampling.difference(first, second, ids=ids)
+    naive = resampling.difference(first, second, ids=np.arange(len(ids)))
     assert many == one, "twenty copies of a row are no more evidence than one"
     assert many.high - many.low > 3 * (naive.high - naive.low)
     assert many.low < many.value < many.high
-    assert statistics.bootstrap(first, second, ids=ids) == many
+    assert resampling.difference(first, second, ids=ids) == many
     order = np.random.default_rng(1).permutation(len(ids))
-    assert statistics.bootstrap(first[order], second[order], ids=ids[order]) == many
+    assert resampling.difference(first[order], second[order], ids=ids[order]) == many
 
 
 def test_the_bootstrap_agrees_with_scipy() -> None:
     from scipy.stats import bootstrap
 
     first, second, ids = rows(150, 1, seed=3)
-    mine = statistics.bootstrap(first, second, ids=ids)
+    mine = resampling.difference(first, second, ids=ids)
     theirs = bootstrap(
         (first - second,), np.mean, n_resamples=4000, method="percentile",
         rng=np.random.default_rng(0),
@@ -159,14 +159,14 @@ def test_resampling_patches_too_is_wider_where_patches_differ() -> None:
     chance = np.random.default_rng(2)
     first = (chance.random(len(ids)) < np.array([0.1, 0.3, 0.5, 0.7, 0.9])[made]).astype(float)
     second = np.zeros(len(ids))
-    these = statistics.bootstrap(first, second, ids=ids)
-    any_ = statistics.bootstrap(first, second, ids=ids, patches=made)
+    these = resampling.difference(first, second, ids=ids)
+    any_ = resampling.difference(first, second, ids=ids, patches=made)
     assert any_.high - any_.low > 2 * (these.high - these.low)
 
 
 def test_no_image_that_differs_is_not_certainty() -> None:
     same = np.ones(200)
-    found = statistics.bootstrap(same, same, ids=np.arange(200))
+    found = resampling.difference(same, same, ids=np.arange(200))
     bound = metrics.wilson(0, 200).high
     assert (found.value, found.low, found.high) == (0.0, -bound, bound)
 
