@@ -111,8 +111,18 @@ class Timing:
         return float((medians.max() - medians.min()) / np.median(medians))
 
     @property
+    def unstable_because(self) -> tuple[str, ...]:
+        """Why the numbers are not to be quoted; empty when they are stable."""
+        reasons = {
+            "the warm-up ended before the median settled": not self.settled,
+            f"calls vary by {self.cov:.0%} about their mean": self.cov > MAX_COV,
+            f"window medians lie {self.spread:.0%} apart": self.spread > MAX_SPREAD,
+        }
+        return tuple(reason for reason, holds in reasons.items() if holds)
+
+    @property
     def stable(self) -> bool:
-        return self.settled and self.cov <= MAX_COV and self.spread <= MAX_SPREAD
+        return not self.unstable_because
 
     def summary(self) -> dict[str, Json]:
         """The numbers of a result row, by their stable names."""
@@ -128,6 +138,7 @@ class Timing:
             "cov": round(self.cov, 6),
             "window_spread": round(self.spread, 6),
             "stable": self.stable,
+            "unstable_because": [*self.unstable_because],
             "calls": int(self.samples_ms.size),
             "warmup_calls": self.warmup_calls,
         }

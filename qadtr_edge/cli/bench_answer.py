@@ -42,10 +42,12 @@ def show(
         _show_gaps(after_gaps)
     costs = ", ".join(f"{value:.4f} ms at batch {size}" for size, value in loop_ms.items())
     console.say(f"The measuring loop itself costs {costs}; it is subtracted nowhere.")
-    if any(not row.timing.stable for row in rows):
-        console.say(
-            "A row marked NO moved too much to be quoted: quiet the machine, or use --full."
-        )
+    moved = [row for row in rows if not row.timing.stable]
+    for row in moved:
+        where = f"{row.facts.engine} {width_name(row.facts.bits)} at batch {row.timing.batch}"
+        console.say(f"Not stable: {where}: {'; '.join(row.timing.unstable_because)}.")
+    if moved:
+        console.say("Rows marked NO moved too much to be quoted: quiet the machine, or use --full.")
 
 
 def _line(row: Row) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -33,6 +34,27 @@ def test_gpu_load_and_clock(board: str) -> None:
 @pytest.mark.parametrize("board", LINES)
 def test_temperatures_leave_out_sensors_that_are_off(board: str) -> None:
     assert max(parse(LINES[board]).temperatures_c.values(), default=None) == HOTTEST_C[board]
+
+
+def by_words(line: str) -> list[tuple[str, int, int]]:
+    """The rails of a line by another way than the parser's: word by word, no pattern.
+
+    A rail is a name in capitals before numbers with slashes; what holds a unit of memory is none.
+    """
+    found = []
+    words = line.split()
+    for name, value in pairwise(words):
+        numbers = [part.removesuffix("mW") for part in value.split("/")]
+        if name.isupper() and len(numbers) in (2, 3) and all(map(str.isdecimal, numbers)):
+            found.append((name, int(numbers[0]), int(numbers[1])))
+    return found
+
+
+@pytest.mark.parametrize("board", LINES)
+def test_another_parser_reads_the_same_rails(board: str) -> None:
+    assert by_words(LINES[board]) == [
+        (r.name, r.now_mw, r.mean_mw) for r in parse(LINES[board]).rails
+    ]
 
 
 def test_a_rail_and_a_temperature_of_one_name_are_told_apart() -> None:

@@ -64,6 +64,7 @@ def test_a_subject_that_never_settles_is_not_stable() -> None:
     found = timing.measure({"a": jumpy}, IMAGES, plan=PLAN, clock=world.clock)["a"]
     assert not found.settled
     assert not found.stable
+    assert "the warm-up ended before the median settled" in found.unstable_because
 
 
 def test_windows_are_interleaved_and_the_order_rotates() -> None:
@@ -92,6 +93,8 @@ def test_drift_between_windows_is_not_stable() -> None:
     steady = Timing(1, (np.full(50, 1.0), np.full(50, 1.05)), 0, settled=True)
     drifting = Timing(1, (np.full(50, 1.0), np.full(50, 1.15)), 0, settled=True)
     assert steady.stable
+    assert steady.unstable_because == ()
+    assert drifting.unstable_because == ("window medians lie 14% apart",)
     assert drifting.cov < timing.MAX_COV
     assert not drifting.stable
 
@@ -103,7 +106,9 @@ def test_one_interrupted_call_in_a_thousand_is_told_by_the_maximum() -> None:
     assert found.stable
     assert found.summary()["max_ms"] == 100.0
     jitter = np.tile([1.0, 1.5], 500)
-    assert not Timing(1, (jitter, jitter), 0, settled=True).stable
+    told = Timing(1, (jitter, jitter), 0, settled=True).summary()
+    assert told["stable"] is False
+    assert told["unstable_because"] == [f"calls vary by {told['cov']:.0%} about their mean"]
 
 
 @given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=200))
