@@ -6,9 +6,10 @@ are left out. Everything else is the file's and the runtime's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from .facts import Origin
 from .parity import exposed
 from .reader_input import Form, contract
 
+if TYPE_CHECKING:
+    import onnx
+
 INT8_ALLOWED = "session.qdqisint8allowed"
 """onnxruntime leaves it off on x86, where layers of signed 8-bit Q/DQ files then run in float."""
 
@@ -37,12 +41,13 @@ class OrtArtefact:
     """An ONNX classifier as it ships.
 
     ``image``: (3, H, W) of the pixels it takes; ``classes``: its outputs that are classes.
-    ``values``: ONNX values to look at; the first is answered with in place of the output.
+    ``values``: ONNX values to look at, of the file or of ``nodes`` put behind it; the first is
+    answered with in place of the output.
     """
 
     def __init__(
         self, artefact: Path | str, *, preprocess: Preprocess | None = None, threads: int = 1,
-        values: tuple[str, ...] = (),
+        values: tuple[str, ...] = (), nodes: Sequence[onnx.NodeProto] = (),
     ) -> None:  # fmt: skip
         self.path = Path(artefact)
         sessions.runtime()
@@ -53,7 +58,7 @@ class OrtArtefact:
         if beside:
             own["external data"] = [files.digest(path) for path in beside]
         self._options = sessions.options(threads=threads) | own
-        content = self.path.read_bytes() if not values else exposed(self.path, values)
+        content = self.path.read_bytes() if not values else exposed(self.path, values, nodes=nodes)
         session = sessions.open_session(content, self._options, path=self.path)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or not outputs:

@@ -39,7 +39,11 @@ def compare(
     """
     lowered = reader.lower(path, preprocess=preprocess)
     with OrtArtefact(
-        path, preprocess=preprocess, threads=threads, values=(lowered.logits,)
+        path,
+        preprocess=preprocess,
+        threads=threads,
+        values=(lowered.logits,),
+        nodes=lowered.unfused,
     ) as engine:
         return parity.compared(
             lowered.graph, engine, images=images, model=path, add=_rounding(lowered), trace=trace,
@@ -68,7 +72,9 @@ def _reveal(
     values = (lowered.logits, *(lowered.places[name].value for name in seen))
     threads = options["intra_op_num_threads"]
     assert isinstance(threads, int), "a number of threads is a number"
-    with OrtArtefact(model, preprocess=preprocess, threads=threads, values=values) as engine:
+    with OrtArtefact(
+        model, preprocess=preprocess, threads=threads, values=values, nodes=lowered.unfused
+    ) as engine:
         held = engine.held(images)
     tensors: dict[str, NDArray[np.generic]] = {
         name: _containers(held[lowered.places[name].value], graph.tensors[name], lowered, name)

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from . import session as sessions
 from .gate import Kernel
 from .observe import kernels
 from .onnx_file import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import onnx
 
 BATCH = 64
 TRACED_IMAGES = 8
@@ -159,12 +163,13 @@ def _kinds(ran: list[Kernel]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def exposed(model: Path, tensors: Sequence[str]) -> bytes:
-    """The ONNX file with those of ``tensors`` it computes as further outputs."""
+def exposed(model: Path, tensors: Sequence[str], *, nodes: Sequence[onnx.NodeProto] = ()) -> bytes:
+    """The ONNX file, and ``nodes``, with those of ``tensors`` they compute as further outputs."""
     import onnx
 
     with sessions.explained(model):
         loaded = onnx.load(str(model))
+    loaded.graph.node.extend(nodes)
     computed = {name for node in loaded.graph.node for name in node.output}
     for name in tensors:
         if name in computed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,11 +26,15 @@ from . import reader_file
 from .reader_build import Build
 from .reader_end import finished
 from .reader_file import Source, named
+from .reader_fused import FUSED, unfused
 from .reader_input import Contract, contract
 from .reader_operators import read as read_node
 from .reader_state import Reading
 from .reader_values import Codes, Constant, Image, Unknown, Unreadable, Value
 from .symmetric import asymmetry
+
+if TYPE_CHECKING:
+    import onnx
 
 _NAMED = 8
 """How many unreadable nodes a message names before it only counts."""
@@ -49,6 +54,7 @@ class Lowered:
 
     - ``logits``: the ONNX value whose float values are the graph's logits, the ``class_offset``
       leading ones that are no class left out.
+    - ``unfused``: the node that writes ``logits``, where the file has it inside another one only.
     - ``pixels``: ``(3, 256) float32``, what the network reads of each byte before it rounds that.
     - ``places``: where the file holds the tensors of the graph. ``nodes``: how many nodes of the
       file were read.
@@ -60,6 +66,7 @@ class Lowered:
     pixels: Float32
     places: dict[str, Place]
     nodes: int
+    unfused: tuple[onnx.NodeProto, ...] = ()
 
 
 def lower(path: Path, *, preprocess: Preprocess | None = None, data: str | None = None) -> Lowered:
@@ -93,7 +100,10 @@ def lower(path: Path, *, preprocess: Preprocess | None = None, data: str | None 
     graph, offset = _graph(reading.build, logits, agreed=agreed, origin=origin, path=path)
     assert reading.build.pixels is not None, "a network reads its image"
     pixels = np.ascontiguousarray(reading.build.pixels)
-    return Lowered(graph, name, offset, pixels, _places(reading, graph), len(source.nodes))
+    places = _places(reading, graph)
+    written = {output for node in source.nodes for output in node.output}
+    unfused = () if name in written else (reading.parts[name],)
+    return Lowered(graph, name, offset, pixels, places, len(source.nodes), unfused)
 
 
 def _places(reading: Reading, graph: IntegerGraph) -> dict[str, Place]:
@@ -120,7 +130,7 @@ def _read_all(reading: Reading, source: Source) -> list[str]:
             constant = None
             if node.op_type == "Constant":
                 constant = reader_file.constant_of(node, source.path)
-            value = read_node(reading, node) if constant is None else Constant(constant)
+            value = _read(reading, node) if constant is None else Constant(constant)
         except Unreadable as error:
             reasons.append(f"{named(node)} {error}")
             value = Unknown()
@@ -129,6 +139,17 @@ def _read_all(reading: Reading, source: Source) -> list[str]:
         if node.output:
             reading.values[node.output[0]] = value
     return reasons
+
+
+def _read(reading: Reading, node: onnx.NodeProto) -> Value:
+    if node.op_type not in FUSED:
+        return read_node(reading, node)
+    value: Value = Unknown()
+    for part in unfused(reading, node):
+        value = read_node(reading, part)
+        reading.values[part.output[0]] = value
+        reading.parts[part.output[0]] = part
+    return value
 
 
 def _unsupported(source: Source, reading: Reading, reasons: list[str]) -> Unsupported:

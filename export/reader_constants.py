@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -112,12 +113,35 @@ def _computed(kind: str, arrays: list[Array], *, told: Attributes, opset: int) -
             return x.transpose(told.whole_numbers("perm", tuple(range(x.ndim))[::-1]))
         case "Reshape":
             return x.reshape([int(size) for size in rest[0]])
-        case "Slice" if x.ndim == 1 and len(rest) >= 2 and opset >= 10:
-            step = int(rest[3].item()) if len(rest) > 3 else 1
-            return x[int(rest[0].item()) : int(rest[1].item()) : step]
+        case "Slice" if len(rest) >= 2 and opset >= 10:
+            return _sliced(x, rest)
+        case "ConstantOfShape":
+            return _filled(x, told)
         case _ if kind in _ELEMENTWISE and len(rest) == 1:
             return np.asarray(_ELEMENTWISE[kind](x, rest[0]))
     return None
+
+
+def _sliced(x: Array, rest: list[Array]) -> Array:
+    starts, ends = ([int(value) for value in bound.ravel()] for bound in rest[:2])
+    axes = [int(axis) for axis in rest[2].ravel()] if len(rest) > 2 else range(len(starts))
+    steps = [int(step) for step in rest[3].ravel()] if len(rest) > 3 else [1] * len(starts)
+    cut = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        before = step < 0 and end < -x.shape[axis]  # ONNX's way to say: to the very first
+        cut[axis] = slice(start, None if before else end, step)
+    return x[tuple(cut)]
+
+
+def _filled(sizes: Array, told: Attributes) -> Array:
+    from onnx import TensorProto, numpy_helper
+
+    shape = [int(size) for size in sizes.ravel()]
+    if math.prod(shape) > _MOST_FILLED:
+        raise Unreadable(f"fills {'x'.join(map(str, shape))} values")
+    value = told.values.get("value")
+    fill = numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.zeros(1, "f4")
+    return np.full(shape, fill.ravel()[0], fill.dtype)
 
 
 def _quantized(x: Array, rest: list[Array], *, axis: int) -> Array:
@@ -132,6 +156,7 @@ def _quantized(x: Array, rest: list[Array], *, axis: int) -> Array:
     return held
 
 
+_MOST_FILLED = 2**16
 _ELEMENTWISE = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide,
 }  # fmt: skip

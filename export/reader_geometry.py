@@ -11,9 +11,13 @@ Padding = tuple[int, int, int, int]
 
 
 class Geometry:
-    """Stride, padding, dilation and groups, from a node's attributes."""
+    """Stride, padding, dilation and groups, from a node's attributes.
 
-    def __init__(self, attributes: Attributes) -> None:
+    ``before``: zeros that the file puts around the image first; ``padding`` holds them too.
+    """
+
+    def __init__(self, attributes: Attributes, *, before: Padding | None = None) -> None:
+        self._before = before or (0, 0, 0, 0)
         self.stride = attributes.pair("strides")
         self.dilation = attributes.pair("dilations")
         self.groups = attributes.whole("group", 1)
@@ -28,6 +32,7 @@ class Geometry:
     def padding(self, size: Sequence[int], kernel: Sequence[int]) -> Padding:
         """Top, left, bottom, right."""
         pads = self._pads
+        size = [extent + self._before[i] + self._before[i + 2] for i, extent in enumerate(size)]
         if self._auto == "VALID":
             pads = (0, 0, 0, 0)
         elif self._auto.startswith("SAME"):
@@ -40,7 +45,7 @@ class Geometry:
             less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
             first, last = (less, more) if self._auto == "SAME_UPPER" else (more, less)
             pads = (*first, *last)
-        return cast(Padding, tuple(pads))
+        return cast(Padding, tuple(a + b for a, b in zip(pads, self._before, strict=True)))
 
     def out(
         self, size: Sequence[int], kernel: Sequence[int], *, padding: Padding

@@ -14,7 +14,7 @@ from qadtr_edge.integer import graph as g
 from .onnx_file import INPUT
 from .reader_geometry import Geometry
 from .reader_state import Reading, attributes_of, title
-from .reader_values import Codes, Constant, Image, Move, Pending, Real, Unreadable, Value
+from .reader_values import Codes, Constant, Image, Move, Padded, Pending, Real, Unreadable, Value
 
 if TYPE_CHECKING:
     import onnx
@@ -24,7 +24,14 @@ _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 def moved(reading: Reading, node: onnx.NodeProto) -> Value:
     """MaxPool, Flatten, Reshape, Squeeze, Transpose: the grid stays as it is."""
-    value = reading.value(node, 0)
+    return _moved(reading, node, reading.value(node, 0))
+
+
+def _moved(reading: Reading, node: onnx.NodeProto, value: Value | None) -> Value:
+    if isinstance(value, Padded):
+        if node.op_type != "Transpose":
+            raise Unreadable("reads padded values, which only a convolution may")
+        return replace(value, value=_moved(reading, node, value.value))
     if isinstance(value, Image):
         return _image_moved(value, node)
     if not isinstance(value, Codes | Real | Pending):

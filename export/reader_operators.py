@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from .reader_build import LIMITS, requantized
 from .reader_constants import folded
 from .reader_geometry import Geometry
 from .reader_moves import averaged, moved, passed, shape_of
+from .reader_pads import padded, sliced
 from .reader_state import Reading, attributes_of, title
 from .reader_values import (
     Codes,
     Constant,
     Image,
+    Padded,
     Pending,
     Quantized,
     Real,
@@ -55,6 +58,12 @@ def read(reading: Reading, node: onnx.NodeProto) -> Value:
 def _quantize(reading: Reading, node: onnx.NodeProto) -> Value:
     scale, zero, kind = _grid(reading, node)
     source = reading.value(node, 0)
+    if isinstance(source, Padded):
+        return replace(source, value=_onto(reading, source.value, scale, zero, kind))
+    return _onto(reading, source, scale, zero, kind)
+
+
+def _onto(reading: Reading, source: Value | None, scale: float, zero: int, kind: str) -> Codes:
     if isinstance(source, Image):
         if source.is_quantized:
             raise Unreadable("quantizes integers")
@@ -66,7 +75,8 @@ def _quantize(reading: Reading, node: onnx.NodeProto) -> Value:
 
 def _dequantize(reading: Reading, node: onnx.NodeProto) -> Value:
     scale, zero, kind = _grid(reading, node)
-    source = reading.value(node, 0)
+    given = reading.value(node, 0)
+    source = given.value if isinstance(given, Padded) else given
     if isinstance(source, Image) and source.is_quantized:
         source = reading.build.image(source, scale=scale, zero=zero, kind=kind, bgr=reading.bgr)
     if not isinstance(source, Codes):
@@ -74,7 +84,8 @@ def _dequantize(reading: Reading, node: onnx.NodeProto) -> Value:
     x = reading.build.tensors[source.tensor]
     if (x.scale, x.zero_point) != (scale, zero + source.shift):
         raise Unreadable("has another scale or zero point than its input was quantized with")
-    return Real(x.name, source.channels_last)
+    made = Real(x.name, source.channels_last)
+    return replace(given, value=made) if isinstance(given, Padded) else made
 
 
 def _grid(reading: Reading, node: onnx.NodeProto) -> tuple[float, int, str]:
@@ -102,10 +113,11 @@ def _weight(reading: Reading, node: onnx.NodeProto) -> Quantized:
 
 
 def _conv(reading: Reading, node: onnx.NodeProto) -> Value:
-    weight, source = _weight(reading, node), reading.source(node)
+    weight, x = _weight(reading, node), reading.value(node, 0)
+    source = reading.tensor(x.value if isinstance(x, Padded) else x)
     return convolution(
         title(node), reading.build.tensors[source], weight=weight, bias=reading.value(node, 2),
-        geometry=Geometry(attributes_of(node)),
+        geometry=Geometry(attributes_of(node), before=x.padding if isinstance(x, Padded) else None),
         reversed_channels=source in reading.build.backwards,
     )  # fmt: skip
 
@@ -243,6 +255,6 @@ _OPERATORS: dict[str, Callable[[Reading, onnx.NodeProto], Value]] = {
     "Clip": _clip, "Sigmoid": _sigmoid, "Concat": _concat, "Softmax": _softmax,
     "LogSoftmax": _softmax, "ReduceMean": averaged, "GlobalAveragePool": averaged,
     "AveragePool": averaged, "MaxPool": moved, "Flatten": moved, "Reshape": moved,
-    "Squeeze": moved, "Transpose": moved, "Identity": passed, "Dropout": passed,
-    "Shape": shape_of,
+    "Slice": sliced, "Pad": padded, "Squeeze": moved, "Transpose": moved, "Identity": passed,
+    "Dropout": passed, "Shape": shape_of,
 }  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .reader_build import Build
 from .reader_geometry import Attributes
-from .reader_values import Array, Constant, Image, Pending, Real, Unreadable, Value
+from .reader_values import Array, Constant, Image, Padded, Pending, Real, Unreadable, Value
 
 if TYPE_CHECKING:
     import onnx
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """``values`` by name, how many nodes read each, and whether the model wants BGR."""
+    """``values`` by name, how many nodes read each, and whether the model wants BGR.
+
+    ``parts``: float nodes that stand for a fused one, by the value they write.
+    """
 
     build: Build
     values: dict[str, Value]
     readers: dict[str, int]
     bgr: bool
     opset: int
+    parts: dict[str, onnx.NodeProto] = field(default_factory=dict)
 
     def value(self, node: onnx.NodeProto, index: int) -> Value | None:
         """The value behind an input; ``None`` where the node leaves it out."""
@@ -39,7 +43,12 @@ class Reading:
 
     def source(self, node: onnx.NodeProto) -> str:
         """The tensor behind the first input of a node that reads quantized values."""
-        value = self.value(node, 0)
+        return self.tensor(self.value(node, 0))
+
+    def tensor(self, value: Value | None) -> str:
+        """The tensor whose real values ``value`` is."""
+        if isinstance(value, Padded):
+            raise Unreadable("reads padded values, which only a convolution may")
         if isinstance(value, Real) and not value.channels_last:
             return value.tensor
         if isinstance(value, Image):

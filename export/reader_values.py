@@ -76,6 +76,14 @@ class Real:
 
 
 @dataclass(frozen=True, eq=False)
+class Padded:
+    """``value`` with zeros around its image: top, left, bottom, right. Only windows read it."""
+
+    value: Value
+    padding: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class Product:
     """A convolution or matrix product that is not yet on a grid; weights may still be folded into.
 
@@ -134,7 +142,7 @@ class Unknown:
     """The result of a node that could not be read, or that reads such a result."""
 
 
-Value = Constant | Quantized | Image | Codes | Real | Pending | Scores | Unknown
+Value = Constant | Quantized | Image | Codes | Real | Pending | Padded | Scores | Unknown
 
 
 def along(vector: Array, axis: int, *, rank: int) -> Array:

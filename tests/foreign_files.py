@@ -28,6 +28,9 @@ def save(model: onnx.ModelProto, path: Path, *, sidecar: str | None = SIDECAR) -
     return path
 
 
+ZERO = np.int8(0)
+
+
 class Network:
     """An ONNX graph front to back; every method returns the name of the value it made."""
 
@@ -35,6 +38,7 @@ class Network:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[np.generic]] = {}
+        self.packs: list[onnx.TensorProto] = []
 
     def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         self.constants[name] = np.asarray(value)
@@ -59,20 +63,53 @@ class Network:
             pads=[pad] * 4,
         )  # fmt: skip
 
-    def quantized(self, x: str, scale: float, *, name: str) -> str:
-        """``x`` through a Q and a DQ to int8, zero point 0."""
-        grid = [
-            self.constant(f"{name}.scale", np.float32(scale)),
-            self.constant(f"{name}.zero", np.int8(0)),
-        ]
+    def quantized(
+        self, x: str, scale: float, *, name: str, zero: np.generic = ZERO,
+        border: int = 0,
+    ) -> str:  # fmt: skip
+        """``x`` through a Q and a DQ, between them ``border`` codes of zero around the image."""
+        grid = [self.constant(f"{name}.scale", np.float32(scale)),
+                self.constant(f"{name}.zero", zero)]  # fmt: skip
         codes = self.node("QuantizeLinear", [x, *grid], f"{name}.q")
+        if border:
+            codes = self.pad(codes, [0, 0, border, border] * 2, f"{name}.zero", name=f"{name}.pad")
         return self.node("DequantizeLinear", [codes, *grid], f"{name}.dq")
 
-    def coded(self, x: str, before: int, after: int, name: str) -> str:
+    def pad(self, x: str, sides: list[int], fill: str, *, name: str) -> str:
+        given = self.constant(f"{name}.sides", np.array(sides))
+        return self.node("Pad", [x, given, *([fill] if fill else [])], name)
+
+    def slice(self, x: str, axis: int, *, step: int, name: str) -> str:
+        """As PT2E writes it: every ``step``-th of one axis, up to a number beyond its end."""
+        bounds = {"start": 0, "end": 2**31 - 1, "axis": axis, "step": step}
+        given = [self.constant(f"{name}.{k}", np.array([v])) for k, v in bounds.items()]
+        return self.node("Slice", [x, *given], name)
+
+    def coded(
+        self, x: str, before: int, after: int, name: str, *, stride: int = 1, pad: int = 1,
+        kind: str = "INT8",
+    ) -> str:  # fmt: skip
         """A 3x3 convolution whose float weights pass a Q and a DQ per channel."""
         weight = self.rng.normal(0, np.sqrt(2 / (9 * before)), (after, before, 3, 3))
-        w = self.weights(weight, name)
-        return self.node("Conv", [x, w], name, kernel_shape=[3, 3], pads=[1] * 4)
+        w = self.weights(weight, name) if kind == "INT8" else self.packed(weight, name, kind)
+        return self.node(
+            "Conv", [x, w], name, kernel_shape=[3, 3], pads=[pad] * 4, strides=[stride] * 2
+        )
+
+    def packed(self, weight: NDArray[np.floating], name: str, kind: str) -> str:
+        """4-bit weight codes in an initializer, two a byte; UINT4 around a zero point of 8."""
+        from onnx import TensorProto, helper
+
+        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        scale = self.constant(f"{name}.scale", (largest / 7).astype(np.float32))
+        zero = 0 if kind == "INT4" else 8
+        codes = np.rint(7 * weight / largest.reshape(-1, 1, 1, 1)).astype(int) + zero
+        for key, held in ((f"{name}.codes", codes), (f"{name}.zero", np.full(len(weight), zero))):
+            self.packs.append(
+                helper.make_tensor(key, TensorProto.DataType.Value(kind), held.shape, held.ravel())
+            )
+        inputs = [f"{name}.codes", scale, f"{name}.zero"]
+        return self.node("DequantizeLinear", inputs, f"{name}.wdq", axis=0)
 
     def classifier(self, x: str, features: int, name: str) -> str:
         """A fitted matrix product with coded weights and a float bias."""
@@ -92,14 +129,17 @@ class Network:
 
     def model(self, output: str, *, dims: tuple[object, ...] = ("N", 3, SIDE_PX, SIDE_PX),
               kind: int = 1, classes: int = CLASSES) -> onnx.ModelProto:  # fmt: skip
+        """With 4-bit constants, of the first opset that has them."""
         from onnx import TensorProto, helper, numpy_helper
 
         made = helper.make_graph(
             self.nodes, "foreign", [helper.make_tensor_value_info("image", kind, dims)],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, [dims[0], classes])],
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
+            [*(numpy_helper.from_array(v, name) for name, v in self.constants.items()),
+             *self.packs],
         )  # fmt: skip
-        return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        opset = helper.make_opsetid("", 21 if self.packs else 17)
+        return helper.make_model(made, opset_imports=[opset], ir_version=10 if self.packs else 9)
 
 
 def residual(*, seed: int = 0) -> onnx.ModelProto:
@@ -149,7 +189,7 @@ class _Calibration:
 
 def quantize_static(
     source: Path, target: Path, *, activations: str, weights: str, per_channel: bool,
-    symmetric: bool = False,
+    symmetric: bool = False, form: str = "QDQ",
 ) -> None:  # fmt: skip
     """What onnxruntime's own quantizer makes of ``source``; types by ``QuantType``'s names."""
     from qadtr_edge.data import preprocess
@@ -162,7 +202,7 @@ def quantize_static(
 
         q.quantize_static(
             str(source), str(target), _Calibration(iter(np.split(shown, 8))),
-            quant_format=q.QuantFormat.QDQ, per_channel=per_channel,
+            quant_format=q.QuantFormat[form], per_channel=per_channel,
             activation_type=q.QuantType[activations], weight_type=q.QuantType[weights],
             extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": weights == "QInt8"},
         )  # fmt: skip
@@ -211,6 +251,45 @@ def skip_only(*, activation: str = "Relu") -> onnx.ModelProto:
     x = n.node("AveragePool", [x], "pool", kernel_shape=[8, 8], strides=[8, 8])
     x = n.quantized(n.node("Flatten", [x], "row"), 0.03, name="c")
     return n.model(n.classifier(x, 32, "fc"))
+
+
+def shortcut() -> onnx.ModelProto:
+    """A shortcut without parameters beside a convolution of stride 2: Slice, Slice, Pad."""
+    n = Network(seed=2)
+    x = n.quantized("image", 1 / 32, name="pixels")
+    x = n.node("Relu", [n.coded(x, 3, 8, "stem")], "stem.relu")
+    x = n.quantized(x, 0.04, name="a")
+    skip = n.slice(n.slice(x, 2, step=2, name="rows"), 3, step=2, name="columns")
+    skip = n.pad(n.slice(skip, 1, step=1, name="all"), [0, 4, 0, 0, 0, 4, 0, 0], "", name="wide")
+    skip = n.quantized(skip, 0.04, name="skip")
+    branch = n.quantized(n.coded(x, 8, 16, "branch", stride=2), 0.03, name="b")
+    x = n.quantized(n.node("Relu", [n.node("Add", [branch, skip], "sum")], "act"), 0.07, name="c")
+    x = n.quantized(n.node("GlobalAveragePool", [x], "mean"), 0.03, name="d")
+    return n.model(n.classifier(n.node("Flatten", [x], "row"), 16, "fc"))
+
+
+def framed(*, fill: float = 0.0) -> onnx.ModelProto:
+    """The image padded in float and a tensor as codes around its zero point, each before a Conv."""
+    n = Network(seed=3)
+    filled = n.constant("fill", np.float32(fill))
+    x = n.pad("image", [0, 0, 1, 1, 0, 0, 1, 1], filled, name="frame")
+    x = n.coded(n.quantized(x, 1 / 48, name="pixels", zero=np.uint8(120)), 3, 8, "stem", pad=0)
+    x = n.quantized(x, 0.06, name="a", zero=np.uint8(130), border=2)
+    x = n.quantized(n.coded(x, 8, 16, "deep", pad=0, stride=2), 0.05, name="b")
+    x = n.quantized(n.node("GlobalAveragePool", [x], "mean"), 0.02, name="c")
+    return n.model(n.classifier(n.node("Flatten", [x], "row"), 16, "fc"))
+
+
+def four_bit(kind: str) -> onnx.ModelProto:
+    """Weights as INT4 or UINT4 initializers of opset 21, activations int8."""
+    n = Network(seed=4)
+    x = n.quantized("image", 1 / 32, name="pixels")
+    x = n.node("Relu", [n.coded(x, 3, 8, "stem", kind=kind)], "stem.relu")
+    x = n.quantized(x, 0.03, name="a")
+    x = n.node("Relu", [n.coded(x, 8, 16, "deep", stride=2, kind=kind)], "deep.relu")
+    x = n.quantized(x, 0.04, name="b")
+    x = n.quantized(n.node("GlobalAveragePool", [x], "mean"), 0.02, name="c")
+    return n.model(n.classifier(n.node("Flatten", [x], "row"), 16, "fc"))
 
 
 def with_reversed_channels(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,0 +1,146 @@
+"""Other spellings of quantized files: fused operators, padding, slices, 4-bit weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import onnx
+import onnxruntime
+from qadtr_edge.export import artefact_parity, ort, reader
+
+import foreign_files as foreign
+import handmade
+from golden import make_brevitas
+from qadtr_edge.data.preprocess import agreed
+from qadtr_edge.errors import Unsupported
+from qadtr_edge.integer import graph as g
+from qadtr_edge.integer import judge
+
+SAME = 0.995  # of images: what a reader must keep of a file's own predictions
+
+FUSED = {  # activations, weights, per channel
+    "U8S8 per channel": ("QUInt8", "QInt8", True),
+    "U8U8": ("QUInt8", "QUInt8", False),
+    "S8S8 per channel": ("QInt8", "QInt8", True),
+}
+
+UNREAD = {"swish": "QLinearAdd 'hswish.add' ", "join": "Concat 'join' "}
+"""A sum with a constant, and codes joined as they are: nothing but our own files has them."""
+
+
+def lowered(path: Path) -> reader.Lowered:
+    return reader.lower(path, preprocess=agreed(path, None))
+
+
+def own_answers(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """onnxruntime on the file as it is, nothing fused."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    told = agreed(path, None)
+    assert told is not None
+    answers: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: told(pixels)})[
+        0
+    ]
+    return answers
+
+
+def check(path: Path, folder: Path) -> g.IntegerGraph:
+    """The file's classes, and the engine's bits, are the judge's."""
+    pixels, _ = make_brevitas.images(400, seed=2)
+    graph = lowered(path).graph
+    ours = judge.run(graph, pixels)
+    assert (ours.argmax(1) == own_answers(path, pixels).argmax(1)).mean() >= SAME
+    facts = ort.build(graph, folder)
+    assert (facts.precision, facts.float_layers) == ("integer", ())
+    with ort.OrtEngine(folder / ort.MODEL) as engine:
+        np.testing.assert_array_equal(engine(pixels), ours)
+    return graph
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_the_operator_format_of_quantize_static(kind: str, tmp_path: Path) -> None:
+    source = foreign.save(foreign.residual(), tmp_path / "float.onnx")
+    activations, weights, per_channel = FUSED[kind]
+    path = tmp_path / "fused.onnx"
+    foreign.quantize_static(
+        source, path, activations=activations, weights=weights, per_channel=per_channel,
+        form="QOperator",
+    )  # fmt: skip
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm"} <= kinds
+    found = lowered(path)
+    assert found.nodes == len(onnx.load(path).graph.node)
+    check(path, tmp_path / "engine")
+    pixels, _ = make_brevitas.images(64, seed=2)
+    own = artefact_parity.compare(path, images=pixels, preprocess=agreed(path, None), trace=True)
+    assert (own.logits_compared, own.logit_mismatches) == (64 * foreign.CLASSES, 0)
+    assert len(own.layers) > 5
+
+
+@pytest.mark.parametrize("name", handmade.GRAPHS)
+def test_our_own_operator_form_is_read_back(name: str, tmp_path: Path) -> None:
+    """The fused operators that we write, with the judge's bits as the reference."""
+    graph = handmade.GRAPHS[name]()
+    ort.build(graph, tmp_path)
+    if name in UNREAD:
+        with pytest.raises(Unsupported, match=UNREAD[name]):
+            reader.lower(tmp_path / ort.MODEL)
+        return
+    found = reader.lower(tmp_path / ort.MODEL)
+    images = handmade.images(40)
+    np.testing.assert_array_equal(judge.run(found.graph, images), judge.run(graph, images))
+
+
+def test_a_shortcut_of_slices_and_a_pad(tmp_path: Path) -> None:
+    graph = check(foreign.save(foreign.shortcut(), tmp_path / "file.onnx"), tmp_path / "engine")
+    kinds = [type(node) for node in graph.nodes]
+    assert (kinds.count(g.Subsample), kinds.count(g.PadChannels)) == (2, 1)
+
+
+def test_padding_of_its_own_is_the_convolutions(tmp_path: Path) -> None:
+    graph = check(foreign.save(foreign.framed(), tmp_path / "file.onnx"), tmp_path / "engine")
+    convs = [node for node in graph.nodes if isinstance(node, g.Conv)]
+    assert [node.padding for node in convs] == [(1, 1, 1, 1), (2, 2, 2, 2)]
+
+
+def test_padding_with_something_else_than_zero_is_named(tmp_path: Path) -> None:
+    path = foreign.save(foreign.framed(fill=1.0), tmp_path / "file.onnx")
+    with pytest.raises(Unsupported, match="Pad 'frame' pads with 1, which is not zero there"):
+        lowered(path)
+
+
+@pytest.mark.parametrize("start", [1, 3])
+def test_a_cut_is_named(start: int, tmp_path: Path) -> None:
+    model = foreign.shortcut()
+    held = next(x for x in model.graph.initializer if x.name == "rows.start")
+    held.CopyFrom(onnx.numpy_helper.from_array(np.array([start]), held.name))
+    path = foreign.save(model, tmp_path / "file.onnx")
+    with pytest.raises(Unsupported, match="Slice 'rows' cuts out a part of a tensor"):
+        lowered(path)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "UINT4"])
+def test_four_bit_weights(kind: str, tmp_path: Path) -> None:
+    graph = check(foreign.save(foreign.four_bit(kind), tmp_path / "file.onnx"), tmp_path / "engine")
+    for node in graph.nodes:
+        if isinstance(node, g.Conv):
+            assert (node.weight.min(), node.weight.max()) >= (-7, 0)
+            assert np.abs(node.weight).max() == 7
+
+
+def test_weights_in_blocks_are_named(tmp_path: Path) -> None:
+    model = foreign.four_bit("INT4")
+    node = next(node for node in model.graph.node if node.name == "deep.wdq")
+    node.attribute.append(onnx.helper.make_attribute("block_size", 4))
+    path = foreign.save(model, tmp_path / "file.onnx")
+    with pytest.raises(Unsupported, match=r"DequantizeLinear 'deep\.wdq' has weights .* in blocks"):
+        lowered(path)
