@@ -48,6 +48,9 @@ TABLES: dict[str, dict[str, str]] = {
     "kernel": {  # what must equal a reference: see kernels/README.md
         "paste": "qadtr_edge.kernels.paste:CudaPaste",
     },
+    "kernel compiler": {  # () -> the path of what compiles kernels
+        "cuda": "qadtr_edge.kernels.build:nvcc",
+    },
     "device memory": {  # () -> kernels.memory.Device
         "cuda": "qadtr_edge.kernels.memory:open_device",
     },
