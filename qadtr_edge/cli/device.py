@@ -81,10 +81,15 @@ def add(
     ] = "python3",
     identity: Annotated[str | None, typer.Option(help="File of the key to use.")] = None,
     folder: Annotated[str, typer.Option(help="What is kept there, from the home on.")] = FOLDER,
+    json: options.JsonFlag = False,
 ) -> None:
     """Name a device, or change the one of that name."""
-    listing.add(Device(name, target, port, python, identity, folder))
-    console.answer(f"{name}: {target}, kept in {listing.listing()}")
+    made = Device(name, target, port, python, identity, folder)
+    listing.add(made)
+    if json:
+        console.print_json({**_described(made), "listing": str(listing.listing())})
+    else:
+        console.answer(f"{name}: {target}, kept in {listing.listing()}")
 
 
 @device.command("list", epilog=options.example("qadtr-edge device list"))
@@ -92,13 +97,7 @@ def show(*, json: options.JsonFlag = False) -> None:
     """The devices there are."""
     known = listing.devices().values()
     if json:
-        console.print_json({
-            "devices": [
-                {"name": each.name, "target": each.target, "port": each.port,
-                 "python": each.python, "identity": each.identity, "folder": each.folder}
-                for each in known
-            ]
-        })  # fmt: skip
+        console.print_json({"devices": [_described(each) for each in known]})
         return
     console.print_table(
         ["device", "target", "port", "python", "folder"],
@@ -110,9 +109,15 @@ def show(*, json: options.JsonFlag = False) -> None:
 
 
 @device.command("remove", epilog=options.example("qadtr-edge device remove jetson1"))
-def remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help="Its name.")], *, json: options.JsonFlag = False
+) -> None:
     """Forget a device; what is on it stays there."""
     listing.remove(name)
+    if json:
+        console.print_json({"removed": name})
+    else:
+        console.answer(f"{name} is forgotten.")
 
 
 @device.command("run", epilog=options.example("qadtr-edge device run jetson1 --bundle edge.pyz"))
@@ -158,6 +163,13 @@ def pull(
         return remote.pull(remote.place_of(one, order, limits=limits), limits=limits, stop=stop)
 
     _on_all(_chosen(names, every), fetch, bundle=bundle, opened=_run(bundle, into, runs), json=json)
+
+
+def _described(one: Device) -> dict[str, Json]:
+    return {
+        "name": one.name, "target": one.target, "port": one.port,
+        "python": one.python, "identity": one.identity, "folder": one.folder,
+    }  # fmt: skip
 
 
 def _chosen(names: list[str] | None, every: bool) -> list[Device]:

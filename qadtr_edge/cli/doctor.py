@@ -1,14 +1,15 @@
-"""``qadtr-edge doctor``: which engines this machine can run, and what to do about the others."""
+"""``qadtr-edge doctor``: which engines, devices and kernels work here; what mends the others."""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from .. import console, provenance, registry
-from . import options
+from . import doctor_here, options
+from .doctor_here import State, no_driver
 
 
 @dataclass(frozen=True)
@@ -46,31 +47,22 @@ TOOLS = {  # what the verbs need besides an engine
 }
 
 
-@dataclass(frozen=True)
-class State:
-    """Whether something can be used here; ``reason`` and ``remedy`` when it cannot."""
-
-    available: bool
-    version: str | None = None
-    reason: str | None = None
-    remedy: str | None = None
-
-    def as_json(self) -> dict[str, object]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
 def doctor(*, json: options.JsonFlag = False) -> None:
-    """Say which engines this machine can run, and what to do about the others."""
+    """Say which engines, devices and kernels work here, and what to do about the others."""
     engines = {
         name: engine_state(name) for name in dict.fromkeys([*registry.names("engine"), *NEEDS])
     }
     tools = {name: state_of(need) for name, need in TOOLS.items()}
+    devices = doctor_here.devices()
+    kernels = doctor_here.kernels(devices["cuda"])
     hints = cpu_hints(platform.machine(), provenance.cpu_flags())
     if json:
         console.print_json(
             {
                 "engines": {name: state.as_json() for name, state in engines.items()},
                 "tools": {name: state.as_json() for name, state in tools.items()},
+                "devices": {name: state.as_json() for name, state in devices.items()},
+                "kernels": {name: state.as_json() for name, state in kernels.items()},
                 "device": provenance.device(),
                 "versions": provenance.versions(),
                 "hints": hints,
@@ -82,6 +74,12 @@ def doctor(*, json: options.JsonFlag = False) -> None:
     )
     console.print_table(
         ["for", "here", "version", "why not", "remedy"], _rows(tools), title="Tools"
+    )
+    console.print_table(
+        ["device", "here", "which", "why not", "remedy"], _rows(devices), title="Devices"
+    )
+    console.print_table(
+        ["kernel", "here", "compiler", "why not", "remedy"], _rows(kernels), title="Kernels"
     )
     device = provenance.device()
     console.answer(f"{device['cpu']}, {device['cores']} cores, {device['platform']}")
@@ -112,12 +110,7 @@ def state_of(need: Need) -> State:
         )
     found = _version(need.distributions)
     if need.device == "nvidia" and not provenance.has_nvidia_driver():
-        return State(
-            available=False,
-            version=found,
-            reason="there is no NVIDIA driver on this machine",
-            remedy="use a machine with an NVIDIA GPU and its driver",
-        )
+        return no_driver(found)
     return State(available=True, version=found)
 
 

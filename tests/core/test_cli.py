@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qadtr_edge import cli, errors
-from qadtr_edge.cli import doctor, options
+from qadtr_edge.cli import options
 from qadtr_edge.runs import Run
 
 
@@ -152,19 +152,3 @@ def test_subjects_are_what_was_exported(tmp_path: Path) -> None:
     with pytest.raises(errors.BadInput) as caught:
         options.subjects(run, "ort", bits="4")
     assert "--bits 4" in caught.value.remedy
-
-
-def test_doctor_says_why_and_what_to_do() -> None:
-    state = doctor.state_of(doctor.Need("no_such_module_at_all", ("none",), "trt"))
-    assert state.as_json() == {
-        "available": False,
-        "reason": "the package no_such_module_at_all is not installed",
-        "remedy": "pip install 'qadtr-edge[trt]'",
-    }
-
-
-def test_doctor_knows_what_the_instruction_set_means() -> None:
-    assert "VNNI" in doctor.cpu_hints("x86_64", frozenset({"avx2", "avx_vnni"}))[0]
-    assert "x64quantprecision" in doctor.cpu_hints("x86_64", frozenset({"avx2"}))[0]
-    assert doctor.cpu_hints("aarch64", frozenset({"asimddp"})) == []
-    assert doctor.cpu_hints("x86_64", frozenset()) == []
