@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import streams
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Labels
 from . import upright
 from .victim import Victim
@@ -37,7 +38,8 @@ DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # left, right, up, down
 class Ascent:
     """How to ascend.
 
-    - ``patch_px``: rows and columns. ``steps``: sign steps; ``step_size``: in units of 0..1.
+    - ``patch_px``: rows and columns; ``shape``: as of ``patch/shape.py``. ``steps``: sign steps;
+      ``step_size``: in units of 0..1.
     - ``moves``: after a step, ``random`` tries one direction, ``full`` all four, by ``stride``
       pixels, and the patch goes where its loss is largest; ``none``: it stays.
     - ``avoid_px``: side of the central square it must not touch, 0 for none. ``corner``: row and
@@ -54,6 +56,7 @@ class Ascent:
     avoid_px: int = 0
     corner: tuple[int, int] | None = None
     within: str | None = None
+    shape: str = RECTANGLE
     attempts: int = 1
 
 
@@ -158,6 +161,8 @@ class _Walk:
             image_px, how.patch_px, avoid_px=how.avoid_px, within=how.within
         )
         self.allowed = torch.from_numpy(allowed).to(images.device)
+        mask = mask_of(how.shape, how.patch_px)
+        self.mask = None if mask.all() else torch.from_numpy(mask).to(images.device)
         self.best: Ascended | None = None
 
     def start(self, ids: Labels, seed: int) -> _At:
@@ -198,7 +203,8 @@ class _Walk:
         return self.gain(logits)
 
     def _pasted(self, values: Tensor, corners: Tensor) -> Tensor:
-        return upright.paste(self.images, (255.0 * values).round(), corners=corners)
+        pixels = (255.0 * values).round()
+        return upright.paste(self.images, pixels, corners=corners, mask=self.mask)
 
     def _neighbour(self, corners: Tensor, turn: Tensor | int) -> Tensor:
         """The corners a stride that way; those of them that are not allowed stay."""

@@ -15,10 +15,11 @@ from torch.nn import functional
 from .. import streams
 from ..data.dataset import Dataset
 from ..patch.placement import policy
+from ..patch.shape import RECTANGLE
 from ..types import Json, Patch
 from . import eot
 from .parameters import parameters_of
-from .universal import Best, Jury, Shape, as_bytes, blank, drawn, noise, split
+from .universal import Best, Jury, as_bytes, blank, drawn, noise, split
 from .victim import Told, Victim, frozen
 
 Loss = Literal["cross_entropy", "margin", "hinge"]
@@ -31,7 +32,7 @@ Ascent = Literal["sign", "adam"]
 class Gap:
     """One universal patch by gradient ascent under random placements.
 
-    - ``patch_px``: rows and columns; ``shape``: the whole rectangle, or the ellipse in it.
+    - ``patch_px``: rows and columns; ``shape``: as of ``patch/shape.py``.
     - ``ascent``: ``sign`` steps by the sign of the gradient, ``adam`` is the optimiser of the
       public versions; ``learning_rate``: its step, in units where pixels are 0 to 1. It falls
       linearly to a tenth, without which the last steps only shake the patch.
@@ -57,7 +58,7 @@ class Gap:
         ascent: Ascent = "sign",
         learning_rate: float = 0.1,
         loss: Loss = "cross_entropy",
-        shape: Shape = "rectangle",
+        shape: str = RECTANGLE,
         judged_every: int = 15,
     ) -> None:
         self.patch_px = patch_px

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, PlacedPatches
 from . import upright
 from .ascent import KAPPAS, Ascended
@@ -35,13 +36,13 @@ class Found(NamedTuple):
 class Kept:
     """The patches of N images, to which what each start found is offered."""
 
-    def __init__(self, ids: Labels, patch_px: tuple[int, int]) -> None:
+    def __init__(self, ids: Labels, patch_px: tuple[int, int], *, shape: str = RECTANGLE) -> None:
         self.ids = ids
         self.score = np.full(len(ids), -np.inf, np.float32)
         self._best = _Patches(len(ids), patch_px)
         self._first = {kappa: _Patches(len(ids), patch_px) for kappa in KAPPAS}
         self._reached = {kappa: np.zeros(len(ids), np.bool_) for kappa in KAPPAS}
-        self._mask = np.ones(patch_px, np.bool_)
+        self._mask = mask_of(shape, patch_px)
 
     def offer(self, found: Ascended, rows: Labels) -> None:
         """Keeps of ``found``, whose images are the ``rows`` of all, what scores more, or is first.

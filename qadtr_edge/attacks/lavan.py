@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import streams
 from ..data.dataset import Dataset
 from ..patch.placement import policy
+from ..patch.shape import RECTANGLE
 from ..types import Json, Labels, Patch
 from . import eot
 from .parameters import parameters_of
@@ -27,7 +28,8 @@ from .victim import Told, Victim, frozen, logits_of
 class Lavan:
     """One universal patch, untransformed; places are random, or one with ``fixed:TOP,LEFT``.
 
-    ``patch_px``: rows and columns. ``step_size``: in units where pixels are 0 to 1.
+    ``patch_px``: rows and columns; ``shape``: as of ``patch/shape.py``. ``step_size``: in units
+    where pixels are 0 to 1.
     """
 
     name = "lavan"
@@ -45,6 +47,7 @@ class Lavan:
         batch: int = 64,
         step_size: float = 0.05,
         judged_every: int = 15,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
@@ -53,10 +56,11 @@ class Lavan:
         self.batch = batch
         self.step_size = step_size
         self.judged_every = judged_every
+        self.shape = shape
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
         """The patch of the ascent that won most on images of ``data`` held out from it."""
@@ -64,7 +68,7 @@ class Lavan:
         how = policy(self.placement, image_px=min(rows, columns))
         chance = streams.generator(seed, self.name)
         values = noise(chance, self.patch_px)
-        like = blank(self.patch_px, target=self.target)
+        like = blank(self.patch_px, target=self.target, shape=self.shape)
         with frozen(victim):
             fit, held = split(victim, data, target=self.target)
             best = Best(Jury(victim, held, how, seed))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from ..data.dataset import Dataset
+from ..patch.shape import RECTANGLE
 from ..types import Json
 from . import per_image
 from .ascent import Ascent, Moves, gain_of
@@ -40,11 +41,12 @@ class Loap:
         stride: int = 2,
         avoid_px: int = 0,
         attempts: int = 10,
+        shape: str = RECTANGLE,
     ) -> None:
         self.target = target
         self.how = Ascent(
             patch_px=patch_px, steps=steps, step_size=step_size, moves=moves, stride=stride,
-            avoid_px=avoid_px, attempts=attempts,
+            avoid_px=avoid_px, shape=shape, attempts=attempts,
         )  # fmt: skip
 
     @property
@@ -63,6 +65,7 @@ class Loap:
             "stride": how.stride,
             "avoid_px": how.avoid_px,
             "attempts": how.attempts,
+            **({} if how.shape == RECTANGLE else {"shape": how.shape}),
         }
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:

@@ -6,12 +6,21 @@ for another. Needs no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..types import Json
 
+NOTHING: Mapping[str, Json] = {}
 
-def parameters_of(attack: object) -> dict[str, Json]:
-    """The attributes of ``attack`` by name, tuples as lists."""
+
+def parameters_of(attack: object, *, at_rest: Mapping[str, Json] = NOTHING) -> dict[str, Json]:
+    """The attributes of ``attack`` by name, tuples as lists.
+
+    ``at_rest``: options that came after patches were first stored, with the value that does what
+    was done before; one that has it is left out, so that those patches are still found.
+    """
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(attack).items()
+        if name not in at_rest or value != at_rest[name]
     }

@@ -15,6 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .. import streams
+from ..errors import BadInput
+from ..patch.shape import mask_of
 from ..types import Labels, Pixels
 
 PAINTED = 1000
@@ -28,6 +30,9 @@ REACH = 0.75
 
 DRAWS = 3
 """Random numbers a proposal takes, whatever its kind."""
+
+LEAST_SHARE = 0.5
+"""Of its rectangle that a shape must fill to be searched by squares."""
 
 Chance = NDArray[np.float64]
 
@@ -69,6 +74,17 @@ class Schedule:
         """``(2,) int64``: how many rows and columns query ``it`` may shift the place by."""
         left = (self.queries - it) / self.queries
         return np.floor(REACH * left * np.array(self.image_px)).astype(np.int64)
+
+
+def require_full(name: str, shape: str, *, patch_px: tuple[int, int]) -> None:
+    """Raises ``BadInput`` for a shape on which most squares that are tried would change nothing."""
+    share = mask_of(shape, patch_px).mean()
+    if share < LEAST_SHARE:
+        raise BadInput(
+            f"{name} changes squares of a rectangle, of which this shape is {share:.0%}: most of "
+            "its queries would change nothing.",
+            f"Leave out {name}, or give a fuller shape.",
+        )
 
 
 def schedule(

@@ -20,9 +20,10 @@ from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import Policy, check_fit
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, PlacedPatches, Placements
 from .parameters import parameters_of
-from .patch_moves import DRAWS, Squares, proposed, schedule, start
+from .patch_moves import DRAWS, Squares, proposed, require_full, schedule, start
 from .queries import Ledger, Logits, Model, Told, require_scores
 
 Accept = Literal["ties", "strict"]
@@ -36,6 +37,7 @@ class PatchRs:
     - ``queries``: the most per image, all ``restarts`` together.
     - ``kappa``: the search goes on to this margin, in logits; ``None``: to the changed label.
     - ``accept``: ``ties``: a change that is not worse; ``strict``: one that is better.
+    - ``shape``: as of ``patch/shape.py``.
 
     Published: 40 % of the patch changed at first when untargeted and 10 % when targeted; the place
     shifted every 4th query, targeted every 10th; the loss the margin, targeted the cross-entropy.
@@ -56,6 +58,7 @@ class PatchRs:
         restarts: int = 1,
         kappa: float | None = None,
         accept: Accept = "ties",
+        shape: str = RECTANGLE,
     ) -> None:
         if not 1 <= restarts <= queries:
             raise BadInput(
@@ -68,10 +71,12 @@ class PatchRs:
         self.restarts = restarts
         self.kappa = kappa
         self.accept = accept
+        self.shape = shape
+        require_full(self.name, shape, patch_px=patch_px)
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def budget(self, image_px: tuple[int, int]) -> int:
         return self.queries
@@ -139,7 +144,7 @@ class _Board:
         self.data = data
         self.attack = attack
         self.able = metrics.eligible(metrics.predicted(clean), data.labels, target=attack.target)
-        self.mask = np.ones(patch_px, np.bool_)
+        self.mask = mask_of(attack.shape, patch_px)
         self.pixels = np.zeros((n, 3, *patch_px), np.uint8)
         self.corners = np.zeros((n, 2), np.int64)
         self.won = np.zeros(n, np.bool_)

@@ -19,9 +19,10 @@ from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import check_fit, place, policy
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, Patch, Pixels
 from .parameters import parameters_of
-from .patch_moves import DRAWS, proposed, schedule, start
+from .patch_moves import DRAWS, proposed, require_full, schedule, start
 from .queries import Ledger, Model, Told, require_scores
 
 PERIODS = 10
@@ -40,7 +41,7 @@ class PatchRsUniversal:
 
     - ``queries``: patches tried, each on ``images`` crafting images; what the engine is shown
       besides, clean and held-out images, stands with them under ``shown`` in the origin.
-    - ``placement``: the policy its places are drawn from.
+    - ``placement``: the policy its places are drawn from. ``shape``: as of ``patch/shape.py``.
     """
 
     name = "patch_rs_universal"
@@ -56,6 +57,7 @@ class PatchRsUniversal:
         placement: str = "random",
         queries: int = 10_000,
         images: int = 30,
+        shape: str = RECTANGLE,
     ) -> None:
         if queries < PERIODS:
             raise BadInput(
@@ -67,10 +69,12 @@ class PatchRsUniversal:
         self.placement = placement
         self.queries = queries
         self.images = images
+        self.shape = shape
+        require_full(self.name, shape, patch_px=patch_px)
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def craft(
         self, model: Model, data: Dataset, *, seed: int, batch: int,
@@ -104,7 +108,7 @@ class PatchRsUniversal:
             self.patch_px, (rows, columns), queries=self.queries, alpha=ALPHA,
             shift_every=self.queries,
         )  # fmt: skip
-        mask = np.ones(self.patch_px, np.bool_)
+        mask = mask_of(self.shape, self.patch_px)
 
         def shown(pixels: Pixels, chosen: Labels, draw: int) -> tuple[float, float]:
             """Success rate and mean score of a patch on the images ``chosen``, at a draw."""

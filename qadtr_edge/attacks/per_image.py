@@ -67,7 +67,7 @@ def search(
 
     ``lead``: as of ``ascend``. Attempts on an image end at a score of ``enough``.
     """
-    kept = Kept(data.ids, how.patch_px)
+    kept = Kept(data.ids, how.patch_px, shape=how.shape)
     with frozen(victim):
         for start in range(0, len(data), BATCH):
             rows = np.arange(start, min(start + BATCH, len(data)))

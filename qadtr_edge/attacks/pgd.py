@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.placement import Policy, check_fit, policy
+from ..patch.shape import RECTANGLE
 from ..types import Json
 from . import per_image
 from .ascent import Ascent, Gain, Loss, Moves, gain_of
@@ -32,6 +33,7 @@ class Pgd:
       or those ``within:`` a region.
     - ``moves``: as LOAP moves, or ``none``. ``temperature``: of the logits in the loss.
     - ``kappa``: restarts on an image end when it is won by this margin in logits; ``None``: never.
+    - ``shape``: as of ``patch/shape.py``.
     """
 
     name = "pgd"
@@ -53,6 +55,7 @@ class Pgd:
         moves: Moves = "none",
         stride: int = 2,
         kappa: float | None = None,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
@@ -65,6 +68,7 @@ class Pgd:
         self.moves = moves
         self.stride = stride
         self.kappa = kappa
+        self.shape = shape
 
     @property
     def budget(self) -> int:
@@ -72,7 +76,7 @@ class Pgd:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch of largest margin found on each image of ``data``.
@@ -85,7 +89,7 @@ class Pgd:
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
             stride=self.stride, attempts=self.restarts, corner=self._corner(places, image_px),
-            within=places.within,
+            within=places.within, shape=self.shape,
         )  # fmt: skip
         per_image.require_classes(victim, data, loss=self.loss, target=self.target)
         lead = partial(per_image.lead_of, target=self.target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,10 +19,9 @@ from ..data.dataset import Dataset
 from ..errors import BadInput
 from ..patch.paste import paste
 from ..patch.placement import Policy, place
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Labels, Patch, Pixels, Placements
 from .victim import Victim, as_pixels, logits_of
-
-Shape = Literal["rectangle", "circle"]
 
 HELD_OUT = 400
 SMALLEST = 8
@@ -139,13 +137,9 @@ def drawn(
         yield Drawn(step, chosen, as_pixels(data.images[chosen]), labels, places)
 
 
-def blank(patch_px: tuple[int, int], *, target: int | None, shape: Shape = "rectangle") -> Patch:
-    """A black patch: the whole rectangle, or the pixels whose centre lies in its ellipse."""
-    mask = np.ones(patch_px, bool)
-    if shape == "circle":
-        down, across = (2 * (np.arange(side) + 0.5) / side - 1 for side in patch_px)
-        mask = np.add.outer(down**2, across**2) <= 1
-    return Patch(np.zeros((3, *patch_px), np.uint8), mask, target=target)
+def blank(patch_px: tuple[int, int], *, target: int | None, shape: str = RECTANGLE) -> Patch:
+    """A black patch of a shape of ``patch/shape.py``."""
+    return Patch(np.zeros((3, *patch_px), np.uint8), mask_of(shape, patch_px), target=target)
 
 
 def noise(chance: np.random.Generator, patch_px: tuple[int, int]) -> Tensor:

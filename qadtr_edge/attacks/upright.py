@@ -18,13 +18,15 @@ from ..patch.placement import Policy, check_fit
 from ..types import Labels, Placements
 
 
-def paste(images: Tensor, pixels: Tensor, *, corners: Tensor) -> Tensor:
+def paste(images: Tensor, pixels: Tensor, *, corners: Tensor, mask: Tensor | None = None) -> Tensor:
     """A copy of ``images (N, 3, H, W)`` with ``pixels (N, 3, h, w)`` at ``corners (N, 2) int64``.
 
-    A corner is row and column of the patch's first pixel. All else comes through bit for bit.
+    A corner is row and column of the patch's first pixel. ``mask (h, w) bool``: what is pasted of
+    it, ``None`` for all. All else comes through bit for bit.
     """
-    shown = images.clone()
-    shown.permute(0, 2, 3, 1)[_window(corners, pixels.shape)] = pixels.permute(0, 2, 3, 1)
+    shown, window = images.clone(), _window(corners, pixels.shape)
+    colours, there = pixels.permute(0, 2, 3, 1), shown.permute(0, 2, 3, 1)
+    there[window] = colours if mask is None else colours.where(mask[:, :, None], there[window])
     return shown
 
 

@@ -18,7 +18,7 @@ from ..integer import graph_file
 from ..results import Store
 from ..runs import DEFAULT_ROOT, Run, open_run, record
 from ..types import FLOAT_BITS, Json
-from . import attack_plan, completion, options
+from . import attack_plan, completion, options, patch_form
 
 if TYPE_CHECKING:
     from ..analysis.finding import Finding
@@ -188,7 +188,7 @@ def _scene(asked: Asked, analysis: str) -> tuple[Scene, Chosen]:
             attack_plan.require_fresh(run, bits)
     source = attack_plan.source(run, asked.data)
     side = facts.image_px
-    patch_px = attack_plan.patch_px(asked.patch_size, image_px=side)
+    patch_px = patch_form.patch_px(asked.patch_size, image_px=side)
     given = patches.of_file(asked.patch) if asked.patch is not None else None
     if given is None and asked.patch_size is None and asked.steps is None:
         is_noise = analysis == "gradients"

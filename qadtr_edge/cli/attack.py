@@ -26,6 +26,7 @@ from . import (
     attack_target,
     completion,
     options,
+    patch_form,
 )
 from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES, carried_out
@@ -77,10 +78,7 @@ def attack(
             help="With --suite: a run without aqapa, dbwt or gir, attacked alike. May be repeated.",
         ),
     ] = None,
-    patch_size: Annotated[
-        str | None,
-        typer.Option(metavar="PX", help="Side, or HxW. Default: 6, and 50 from 96 px images on."),
-    ] = None,
+    patch_size: options.PatchSize = None,
     patch: Annotated[
         Path | None, typer.Option(help="Replay this .png or .npz instead of crafting.")
     ] = None,
@@ -145,7 +143,7 @@ def attack(
     attack = ATTACKS if attack is None and suite is None else attack
     victim = VICTIM if victim is None else victim
     attack_plan.victim(victim)
-    attack_plan.patch_px(patch_size, image_px=LARGE_IMAGE_PX)
+    patch_form.check(named, patch_size, suite=suite)
     places = None if placement is None else resolved(placement)
     policy(places or "random", image_px=LARGE_IMAGE_PX)
     attack_names.check_placement(named, placement)
@@ -166,10 +164,11 @@ def attack(
     before = None if baseline is None else open_run(baseline, runs)
     without = attack_ablation.named(ablation or (), root=runs, suite=suite)
     given = attack_names.given(patch)
-    patch_px = attack_plan.patch_px(patch_size, given, image_px=source.image_px)
+    form = patch_form.form(patch_size, given, image_px=source.image_px)
+    places = "plain" if places is None and form.covers else places
     # Without --placement each attack has its own; the one that does not rotate asks least.
     how = policy(places or "plain", image_px=source.image_px)
-    check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
+    check_fit(how, form.patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
     craft = source.load("craft", root=data_root, limit=CRAFT_IMAGES)
@@ -177,7 +176,7 @@ def attack(
         run=opened,
         names=named.universal,
         given=given,
-        patch_px=patch_px,
+        patch_px=form.patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
         placement=places,
         victim=victim,
@@ -191,7 +190,7 @@ def attack(
         per_image=named.per_image,
         searches=named.searches,
         universal_searches=named.universal_searches,
-        options={name: value for name, value in searching.items() if value is not None},
+        options={**form.options, **{k: v for k, v in searching.items() if v is not None}},
         differential=differential,
         certificate=certificate,
     )
@@ -200,7 +199,8 @@ def attack(
         "artefact": artefact and artefact.name, "engine": engine, "bits": bits, "attack": attack,
         "suite": suite, "differential": differential, "certificate": certificate,
         "baseline": baseline and str(baseline), "ablation": ablation, "patch": patch and str(patch),
-        "patch_size": list(plan.patch_px), "target": plan.target, "placement": placement,
+        "patch_size": list(plan.patch_px), "patch_form": patch_size,
+        "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "images": len(test), "data": source.name,
         "batch": batch, "threads": threads, "seed": seed, "queries": queries, "stride": stride,
     })  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from ..errors import BadInput, UnknownName
 from ..files import digest
 from ..integer import graph_file
 from ..patch import bank
-from ..patch.placement import LARGE_IMAGE_PX, Policy, check_fit, policy
+from ..patch.placement import Policy, check_fit, policy
+from ..patch.shape import RECTANGLE, mask_of
 from ..runs import Run
 from ..types import Json, Patch
 from . import attack_names
@@ -149,7 +149,9 @@ def control_units(
     attacked = [unit for unit in attacked if isinstance(unit.patch, Patch)]
     if not attacked:
         blank = Patch(
-            np.zeros((3, *plan.patch_px), np.uint8), np.ones(plan.patch_px, bool), plan.target
+            np.zeros((3, *plan.patch_px), np.uint8),
+            mask_of(str(plan.options.get("shape", RECTANGLE)), plan.patch_px),
+            plan.target,
         )
         attacked = [replay.Unit(NOTHING, blank, plan.policy("random"), plan.seed)]
     seen = set()
@@ -259,28 +261,6 @@ def _known_classes(run: Run) -> tuple[int, tuple[str, ...]]:
     if counted is not None and counted != facts.classes:
         return counted, ()
     return facts.classes, facts.class_names
-
-
-def patch_px(text: str | None, given: tuple[Patch, ...] = (), *, image_px: int) -> tuple[int, int]:
-    """Rows and columns of ``6`` or ``4x12``; without text 6, or 50 on large images.
-
-    Those of patches that are given stand; raises ``BadInput`` for a text that says otherwise.
-    """
-    if given:
-        rows, columns = np.max([patch.mask.shape for patch in given], axis=0).tolist()
-        if text is not None and patch_px(text, image_px=image_px) != (rows, columns):
-            raise BadInput(
-                f"The given patch has {rows}x{columns} pixels, not {text}.",
-                "Leave --patch-size out, or resize the picture.",
-            )
-        return rows, columns
-    if text is None:
-        side = 6 if image_px < LARGE_IMAGE_PX else 50
-        return side, side
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
-    if not match or not int(match[1]) or not int(match[2] or match[1]):
-        raise BadInput(f"{text!r} is not a patch size.", "Give pixels: --patch-size 6, or 4x12.")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def class_of(text: str, names: tuple[str, ...]) -> int:

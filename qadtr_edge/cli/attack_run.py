@@ -28,6 +28,7 @@ from . import (
     attack_suite,
     attack_target,
     attack_verdict,
+    patch_form,
 )
 from .attack_answer import Answer
 from .attack_plan import Plan
@@ -109,7 +110,7 @@ def run_suite(
     if differential:
         attack_beside.require(opened, [width for _, width, _ in aim.engines])
     source = aim.source
-    size = patch_px or attack_plan.patch_px(None, image_px=source.image_px)
+    size = patch_px or patch_form.patch_px(None, image_px=source.image_px)
     side = (source.image_px, source.image_px)
     check_fit(policy("plain", image_px=source.image_px), size, image_px=side)
     place = None if data_root is None else Path(data_root)

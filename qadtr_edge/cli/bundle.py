@@ -16,7 +16,7 @@ from ..files import digest
 from ..patch.placement import check_fit, policy, resolved
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Json
-from . import attack_craft, attack_names, attack_plan, completion, options
+from . import attack_craft, attack_names, attack_plan, completion, options, patch_form
 from .attack import ATTACKS, VICTIM
 from .attack_beside import DIFFERENTIAL
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, Named
@@ -38,10 +38,7 @@ def bundle(
             autocompletion=completion.names(UNIVERSAL, PER_IMAGE, SEARCH),
         ),
     ] = ATTACKS,
-    patch_size: Annotated[
-        str | None,
-        typer.Option(metavar="PX", help="Side, or HxW. Default: 6, and 50 from 96 px images on."),
-    ] = None,
+    patch_size: options.PatchSize = None,
     patch: Annotated[
         Path | None, typer.Option(help="Take this .png or .npz instead of crafting.")
     ] = None,
@@ -73,6 +70,8 @@ def bundle(
         raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
     named = _named(attack)
     attack_names.check(named, {"queries": queries})
+    patch_form.check(named, patch_size, suite=None)
+    attack_names.check_placement(named, placement)
     attack_plan.victim(victim)
     sizes = options.counts("--batch", batch)
     opened = open_run(run, runs)
@@ -81,17 +80,18 @@ def bundle(
         attack_plan.require_fresh(opened, width)
     given = attack_names.given(patch)
     source = attack_plan.source(opened, data)
-    patch_px = attack_plan.patch_px(patch_size, given, image_px=source.image_px)
+    form = patch_form.form(patch_size, given, image_px=source.image_px)
     places = None if placement is None else resolved(placement)
+    places = "plain" if places is None and form.covers else places
     how = policy(places or "plain", image_px=source.image_px)
-    check_fit(how, patch_px, image_px=(source.image_px, source.image_px))
+    check_fit(how, form.patch_px, image_px=(source.image_px, source.image_px))
     console.say(f"Loading {source.name} …")
     test = source.load("test", root=data_root, limit=images)
     plan = Plan(
         run=opened,
         names=named.universal,
         given=given,
-        patch_px=patch_px,
+        patch_px=form.patch_px,
         target=None if target is None else attack_plan.class_of(target, test.class_names),
         placement=places,
         victim=victim,
@@ -104,7 +104,7 @@ def bundle(
         classes=attack_plan.classes_of(opened, test),
         per_image=named.per_image,
         searches=named.searches,
-        options={} if queries is None else {"queries": queries},
+        options=form.options | ({} if queries is None else {"queries": queries}),
     )
     jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
     sha = bundles.write(
@@ -113,7 +113,8 @@ def bundle(
     )  # fmt: skip
     record(opened, "bundle", options={
         "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
-        "patch_size": list(patch_px), "target": plan.target, "placement": placement,
+        "patch_size": list(plan.patch_px), "patch_form": patch_size,
+        "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "queries": queries, "images": len(test),
         "data": source.name, "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
     })  # fmt: skip

@@ -78,6 +78,15 @@ DataRoot = Annotated[
     ),
 ]
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Number of images.")]
+PatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--patch-size",
+        metavar="PX",
+        help="Side, HxW, circle:D, frame:T around the image, or mask:FILE.png, its white. "
+        "Default: 6, and 50 from 96 px images on.",
+    ),
+]
 Placement = Annotated[
     str | None,
     typer.Option(

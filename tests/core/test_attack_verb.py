@@ -14,7 +14,15 @@ from typer.testing import CliRunner
 import handmade
 from qadtr_edge import metrics, replay, runs
 from qadtr_edge.attacks.controls import OCCLUSION
-from qadtr_edge.cli import app, attack, attack_answer, attack_plan, attack_replay, attack_show
+from qadtr_edge.cli import (
+    app,
+    attack,
+    attack_answer,
+    attack_plan,
+    attack_replay,
+    attack_show,
+    patch_form,
+)
 from qadtr_edge.cli.attack_plan import Plan
 from qadtr_edge.cli.attack_replay import Cell
 from qadtr_edge.errors import BadInput, EngineFailed, UnknownName
@@ -211,13 +219,13 @@ def test_a_patch_that_does_not_fit_is_refused_before_any_work(plan: Plan) -> Non
     [(None, 32, (6, 6)), (None, 224, (50, 50)), ("8", 32, (8, 8)), ("4x12", 32, (4, 12))],
 )
 def test_patch_sizes(text: str | None, image_px: int, px: tuple[int, int]) -> None:
-    assert attack_plan.patch_px(text, image_px=image_px) == px
+    assert patch_form.patch_px(text, image_px=image_px) == px
 
 
 @pytest.mark.parametrize("text", ["0", "6x0", "-3", "six", "6x", "", "6.5"])
 def test_what_is_no_patch_size(text: str) -> None:
     with pytest.raises(BadInput, match="patch size"):
-        attack_plan.patch_px(text, image_px=32)
+        patch_form.patch_px(text, image_px=32)
 
 
 def test_classes_by_name_or_number() -> None:
