@@ -108,7 +108,7 @@ def check(chosen: Named, text: str | None, *, suite: str | None) -> None:
             known = attack_names.takes(kind, name)
             if "patch_px" in known and "shape" not in known:
                 raise BadInput(
-                    f"{name} makes rectangles, and not {text}.",
+                    f"{name} makes patches of its own shape, and not {text}.",
                     f"Leave out {name}, or give --patch-size 6 or 4x12.",
                 )
 

@@ -82,7 +82,7 @@ def test_what_is_no_form_is_refused_with_a_remedy(text: str) -> None:
 
 def test_what_cannot_hold_a_shape_is_named() -> None:
     for name in ("dpr", "mpa", "label_search", "adaptive"):
-        with pytest.raises(BadInput, match=f"{name} makes rectangles"):
+        with pytest.raises(BadInput, match=f"{name} makes patches of its own"):
             patch_form.check(attack_names.named(name), "circle:8", suite=None)
     able = attack_names.named("gap,lavan,pgd,loap,patch_rs,patch_rs_universal,sweep,controls")
     patch_form.check(able, "circle:8", suite=None)
