@@ -122,6 +122,22 @@ def timed(run: runs.Run, engine: str, *, bits: int, p50_ms: float) -> None:
     files.write_json(run.bench, {"plan": {"name": "quick"}, "results": [*old["results"], row]})
 
 
+def again(run: runs.Run, attack: str, **changes: object) -> Result:
+    """Appends a row of an attack anew, with outcomes of its own and some columns changed."""
+    store = Store(run.results, run.labels)
+    old = next(row for row in store.rows() if row.attack == attack)
+    kept = store.outcomes(old.key)
+    made = outcomes_of(
+        kept.ids, kept.truth, np.random.default_rng([7, len(store.rows())]),
+        clean=np.random.default_rng([0, 8]),
+    )  # fmt: skip
+    row = row_of(attack, "ort", bits=8, outcomes=made)
+    same = {name: getattr(old, name) for name in ("engine_digest", "patch_digest", "data_digest")}
+    new = replace(row, **{"key": f"{attack}{len(store.rows())}", **same, **changes})  # type: ignore[arg-type]
+    store.append(new, made)
+    return new
+
+
 def union_by_hand(run: runs.Run, engine: str, *, bits: int) -> tuple[int, int]:
     """Fooled and eligible of the worst case, counted image by image from the labels."""
     store = Store(run.results, run.labels)

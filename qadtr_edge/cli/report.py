@@ -12,6 +12,7 @@ from .. import console
 from ..errors import BadInput, MissingDependency
 from ..files import write_text
 from ..runs import DEFAULT_ROOT, Run, open_run
+from ..types import Json
 from . import options
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def report(
     if json:
         console.print_json(
             {
-                "runs": [one.as_json() for one in found],
+                "runs": [{**one.as_json(), **_whole_json(one)} for one in found],
                 "comparisons": [one.as_json() for one in compared],
                 "thresholds": [case.as_json() for case in cases],
             }
@@ -150,6 +151,16 @@ def _together(
     names = [one.evidence.run for one in found]
     beside = [compare.section(one, number=at) for at, one in enumerate(compared, start=1)]
     return (*beside, *page.of_runs(list(zip(names, sections, strict=True))))
+
+
+def _whole_json(document: Document) -> dict[str, Json]:
+    """What follows from the rows of a run together: transfer by judge, equality by engine."""
+    from ..report import equal, transferred
+
+    return {
+        "transfer": [one.as_json() for one in transferred.reached(document)],
+        "equivalence": [one.as_json() for one in equal.tested(document)],
+    }
 
 
 def _show(found: Sequence[Document], compared: Sequence[Comparison], cases: Sequence[Case]) -> None:

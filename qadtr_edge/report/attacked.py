@@ -1,17 +1,15 @@
-"""Sections on attack success: simulation against engine, by width and attack, and transfer."""
+"""Sections on attack success: simulation against engine, and by width and attack."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import metrics, statistics
+from .. import statistics
 from ..analysis.figure import COLOURS
 from ..types import FLOAT_BITS
-from . import words
+from . import equal, spread, words
 from .document import Document
-from .heat import draw_matrix
 from .rows import Row
 from .section import Figure, Section, table
 from .warnings import title
@@ -19,50 +17,56 @@ from .warnings import title
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-MATRICES = 4
-"""Transfer matrices that are drawn; the table holds all."""
-
 
 def simulation(document: Document) -> Section:
     """Each attack on the engine and in simulation, image by image."""
-    found = [row for row in document.rows if row.p_mcnemar is not None]
-    lines = []
-    for row in found:
-        counts = row.result.counts
-        b, c, n = counts.sim_only or 0, counts.engine_only or 0, counts.both_eligible or 0
-        if not n:
-            continue
-        lead = statistics.difference(b, c, n=n)
-        equal = statistics.equivalence(b, c, n=n).equivalent
-        lines.append([
-            *_head(row), words.percent(row.sim_asr), words.percent(row.asr), str(b), str(c), str(n),
-            f"{row.p_mcnemar:.2g}",
-            f"{100 * lead.value:+.2f} [{100 * lead.low:.2f}, {100 * lead.high:.2f}]",
-            "shown" if equal else "not shown",
-        ])  # fmt: skip
+    found = [row for row in document.rows if row.p_mcnemar is not None and _common(row)]
+    adjusted = statistics.holm({row.result.key: row.p_mcnemar or 0.0 for row in found})
     unpaired = [row for row in document.rows if row.p_mcnemar is None and not row.is_control]
     missing = [f"{len(unpaired)} attack rows were not shown to a simulation."] if unpaired else []
     if not found:
         missing.append("No attack was run in simulation and on an engine.")
+    points = 100 * statistics.MARGIN
     return Section(
         name="simulation",
         title="Simulation against engine",
         said=(
-            "The same bytes were shown to the fake-quantized network and to the engine. Sim only "
-            "and engine only count the images on which just one of them was fooled, among those "
-            "both get right without the patch; p is of McNemar's exact test. Equal to within "
-            f"{100 * statistics.MARGIN:g} point is tested (two one-sided tests), never read off p.",
+            "The same bytes were shown to the fake-quantized network and to the engine. Both, sim "
+            "only, engine only and neither count the images by which of them was fooled, among "
+            "those both get right without the patch; p is of McNemar's exact test, adjusted by "
+            f"Holm over the {len(found)} rows tested. Equal to within {points:g} point is tested "
+            "(two one-sided tests), never read off p.",
+            *(one.said for one in equal.tested(document)),
         ),
         missing=tuple(missing),
         tables=(
             table(
                 "Simulation against engine, attack by attack",
                 ("engine", "attack", "goal", "size px", "places", "ASR simulated", "ASR on engine",
-                 "sim only", "engine only", "n", "p", "difference, points [95 %]", "equal"),
-                rows=lines,
+                 "both", "sim only", "engine only", "neither", "n", "p", "p (Holm)",
+                 "difference, points [95 %]", "equal"),
+                rows=[_compared(row, adjusted[row.result.key]) for row in found],
             ),
-        ) if lines else (),
+        ) if found else (),
     )  # fmt: skip
+
+
+def _common(row: Row) -> int:
+    """Images that are right without the patch on the engine and in simulation."""
+    return row.result.counts.both_eligible or 0
+
+
+def _compared(row: Row, p_holm: float) -> list[str]:
+    counts, n = row.result.counts, _common(row)
+    both, b, c = counts.both_fooled or 0, counts.sim_only or 0, counts.engine_only or 0
+    lead = statistics.difference(b, c, n=n)
+    shown = statistics.equivalence(b, c, n=n).equivalent
+    return [
+        *_head(row), words.percent(row.sim_asr), words.percent(row.asr), str(both), str(b), str(c),
+        str(n - both - b - c), str(n), f"{row.p_mcnemar:.2g}", f"{p_holm:.2g}",
+        f"{100 * lead.value:+.2f} [{100 * lead.low:.2f}, {100 * lead.high:.2f}]",
+        "shown" if shown else "not shown",
+    ]  # fmt: skip
 
 
 def by_width(document: Document) -> Section:
@@ -93,50 +97,9 @@ def by_width(document: Document) -> Section:
                  "clean acc."),
                 rows=lines,
             ),
+            *spread.tables(document),
         ) if lines else (),
         figures=tuple(_by_width_figure(document.rows, engine) for engine in engines),
-    )  # fmt: skip
-
-
-def transfer(document: Document) -> Section:
-    """Crafted on x judged on, one matrix for each attack and setting."""
-    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for row in document.rows:
-        if not row.is_control and row.result.tier == "T1":
-            groups[_setting(row)].append(row)
-    ordered = sorted(groups.values(), key=lambda group: (-len({r.result.victim for r in group}),
-                                                         -len(group)))  # fmt: skip
-    lines, figures = [], []
-    for number, group in enumerate(ordered):
-        cells = statistics.transfer_matrix([row.result for row in group])
-        what = f"{group[0].result.attack}, {words.goal(group[0])}, {group[0].size} px"
-        for cell in cells:
-            interval = metrics.wilson(cell.fooled, cell.eligible)
-            asr = metrics.rate(cell.fooled, cell.eligible)
-            lines.append([
-                what, group[0].result.placement, cell.victim, cell.judge,
-                "engine" if cell.real else "simulated", f"{cell.fooled} / {cell.eligible}",
-                words.spread(asr, interval.low, high=interval.high),
-            ])  # fmt: skip
-        if number < MATRICES:
-            figures.append(_matrix(f"transfer-{number + 1}", what, cells=cells))
-    return Section(
-        name="transfer",
-        title="Transfer: crafted on, judged on",
-        said=(
-            "Rows are what a patch was crafted on, columns what it was judged on; * marks real "
-            "engines. A missing cell was not run.",
-        ) if lines else (),
-        missing=() if lines else ("No patch crafted on a network was replayed.",),
-        tables=(
-            table(
-                "Transfer",
-                ("attack", "places", "crafted on", "judged on", "kind", "fooled / eligible",
-                 "ASR [95 %]"),
-                rows=lines,
-            ),
-        ) if lines else (),
-        figures=tuple(figures),
     )  # fmt: skip
 
 
@@ -144,7 +107,7 @@ def _head(row: Row) -> list[str]:
     """The cells that name a row."""
     return [
         title(row.result.engine, row.result.bits),
-        f"{row.result.attack} (control)" if row.is_control else row.result.attack,
+        words.attack(row),
         words.goal(row),
         row.size,
         row.result.placement,
@@ -156,12 +119,6 @@ def _control(row: Row) -> tuple[str, str]:
     if row.is_control:
         return "-", "-"
     return words.percent(row.control_asr), words.points(row.asr_excess)
-
-
-def _setting(row: Row) -> tuple[object, ...]:
-    result = row.result
-    return (result.attack, result.target, result.patch_rows_px, result.patch_columns_px,
-            result.placement, result.data_digest)  # fmt: skip
 
 
 def _by_width_figure(rows: Sequence[Row], engine: str) -> Figure:
@@ -209,23 +166,3 @@ def _by_width_figure(rows: Sequence[Row], engine: str) -> Figure:
 
 
 _MAIN = ("gap", "lavan", "dpr", "mpa", "loap", "pgd")
-
-
-def _matrix(name: str, what: str, *, cells: Sequence[statistics.Cell]) -> Figure:
-    victims = list(dict.fromkeys(cell.victim for cell in cells))
-    judges = list(dict.fromkeys((cell.judge, cell.real) for cell in cells))
-    shares = {
-        (cell.victim, cell.judge): metrics.rate(cell.fooled, cell.eligible)
-        for cell in cells
-        if cell.eligible
-    }
-    table = [[shares.get((victim, judge)) for judge, _ in judges] for victim in victims]
-    columns = [f"{judge}{' *' if real else ''}" for judge, real in judges]
-
-    def draw(canvas: Canvas) -> None:
-        draw_matrix(canvas, table, rows=victims, columns=columns)
-
-    best = statistics.aggregated(cells)
-    said = "; ".join(f"{judge}: at most {words.percent(rate)}" for judge, rate in best.items())
-    return Figure(name, f"Transfer of {what}", said, draw,
-                  (2.2 + 0.75 * len(judges), 1.3 + 0.4 * len(victims)))  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +23,13 @@ def draw_matrix(
     *,
     rows: Sequence[str],
     columns: Sequence[str],
+    framed: Collection[tuple[int, int]] = (),
+    worst: int | None = None,
 ) -> None:
-    """Fractions by row and column, in percent; ``None`` is an empty cell."""
+    """Fractions by row and column, in percent; ``None`` is an empty cell.
+
+    The cells ``framed`` have a dashed frame, the row ``worst`` a bold name and bold numbers.
+    """
     axes = canvas.add_subplot()
     filled = np.array([[np.nan if one is None else 100 * one for one in row] for row in rates])
     mesh = axes.pcolormesh(np.ma.masked_invalid(filled), cmap="cividis", vmin=0, vmax=100,
@@ -32,12 +37,19 @@ def draw_matrix(
     for at, row in enumerate(filled):
         for column, value in enumerate(row):
             known = not np.isnan(value)
+            ink = ABSENT if not known else DARK if value > 55 else LIGHT
             axes.text(
                 column + 0.5, at + 0.5, f"{value:.0f}" if known else "–", ha="center", va="center",
-                color=ABSENT if not known else DARK if value > 55 else LIGHT,
+                color=ink, weight="bold" if at == worst else "normal",
             )  # fmt: skip
+            if (at, column) in framed:
+                left, right, top, bottom = column + 0.06, column + 0.94, at + 0.1, at + 0.9
+                axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top],
+                          color=ink, linewidth=0.9, linestyle=(0, (3, 2)))  # fmt: skip
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=35, ha="right")
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    names = axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    if worst is not None:
+        names[worst].label1.set_fontweight("bold")
     axes.invert_yaxis()
     axes.set_ylabel("crafted on")
     axes.set_xlabel("judged on")

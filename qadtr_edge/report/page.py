@@ -14,7 +14,7 @@ from pathlib import Path
 from ..analysis import figure
 from ..errors import MissingDependency
 from .analysed import analysed
-from .attacked import by_width, simulation, transfer
+from .attacked import by_width, simulation
 from .checks import checks
 from .curves import curves
 from .document import Document
@@ -25,6 +25,7 @@ from .pictures import sources
 from .places import places
 from .section import Figure, Picture, Section
 from .speed import speed
+from .transferred import transfer
 from .truth import truth
 
 TEMPLATE = "page.html.j2"

@@ -13,6 +13,9 @@ from ..types import Json, Result
 CONTROL_TIER = "T0"
 """Tier of the controls: grey, noise, a crop of another image, the shuffled patch."""
 
+PLACED_TIER = "T3"
+"""Tier of patches that bring a place of their own for each image, at which no control stood."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -192,7 +195,7 @@ def _asr(result: Result) -> float:
 
 
 def _control_of(result: Result, among: tuple[Result, ...]) -> Result | None:
-    if result.tier == CONTROL_TIER:
+    if result.tier in (CONTROL_TIER, PLACED_TIER):
         return None
     matched = (
         other

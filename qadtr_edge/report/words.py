@@ -29,6 +29,13 @@ def parity(engine: EngineEvidence) -> str:
     return f"{found.get('logit_mismatches')} of {found.get('logits_compared')} logits differ"
 
 
+def attack(row: Row) -> str:
+    """The attack of a row, whether it is a control, and the lead its patches were kept at."""
+    kappa = row.result.kappa
+    name = row.result.attack if kappa is None else f"{row.result.attack}, first by {kappa:g}"
+    return f"{name} (control)" if row.is_control else name
+
+
 def rate(row: Row) -> str:
     """The attack success rate of a row and its interval."""
     return spread(row.asr, row.interval.low, high=row.interval.high)

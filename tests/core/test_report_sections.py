@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from qadtr_edge.report import document, evidence, page
 from qadtr_edge.report.places import read
 from qadtr_edge.report.section import Section
 from qadtr_edge.results import Store
-from qadtr_edge.types import Result
 
 
 def sections(run: runs.Run) -> dict[str, Section]:
@@ -28,25 +26,9 @@ def rows_of(section: Section, title: str) -> list[tuple[str, ...]]:
     return list(table.rows)
 
 
-def again(run: runs.Run, attack: str, **changes: object) -> Result:
-    """Appends a row of an attack anew, with outcomes of its own and some columns changed."""
-    store = Store(run.results, run.labels)
-    old = next(row for row in store.rows() if row.attack == attack)
-    kept = store.outcomes(old.key)
-    made = reported.outcomes_of(
-        kept.ids, kept.truth, np.random.default_rng([7, len(store.rows())]),
-        clean=np.random.default_rng([0, 8]),
-    )  # fmt: skip
-    row = reported.row_of(attack, "ort", bits=8, outcomes=made)
-    same = {name: getattr(old, name) for name in ("engine_digest", "patch_digest", "data_digest")}
-    new = replace(row, **{"key": f"{attack}{len(store.rows())}", **same, **changes})  # type: ignore[arg-type]
-    store.append(new, made)
-    return new
-
-
 def test_success_over_patch_area(tmp_path: Path) -> None:
     run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
-    larger = again(run, "gap", patch_rows_px=8, patch_columns_px=9, patch_size_px=9)
+    larger = reported.again(run, "gap", patch_rows_px=8, patch_columns_px=9, patch_size_px=9)
     small = Store(run.results, run.labels).rows()[0]
     found = sections(run)["curves"]
     rows = rows_of(found, "Attack success over patch area, px²")
@@ -61,8 +43,8 @@ def test_success_over_patch_area(tmp_path: Path) -> None:
 
 def test_success_over_seeds_is_a_union_image_by_image(tmp_path: Path) -> None:
     run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
-    again(run, "gap", patch_seed=1)
-    again(run, "gap", patch_seed=2)
+    reported.again(run, "gap", patch_seed=1)
+    reported.again(run, "gap", patch_seed=2)
     found = sections(run)["curves"]
     rates = [row[2] for row in rows_of(found, "Attack success over patches of other seeds, "
                                               "per-image union")]  # fmt: skip
@@ -76,9 +58,9 @@ def test_success_over_seeds_is_a_union_image_by_image(tmp_path: Path) -> None:
 
 def test_transfer_tells_what_was_crafted_on_what(tmp_path: Path) -> None:
     run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
-    other = again(run, "gap", victim="fp32", knowledge="surrogate")
+    other = reported.again(run, "gap", victim="fp32", knowledge="surrogate")
     found = sections(run)["transfer"]
-    cells = {row[2:4]: row[5] for row in rows_of(found, "Transfer")}
+    cells = {row[2:4]: row[6] for row in rows_of(found, "Transfer")}
     counts = other.counts
     assert cells["fp32", "ort 8-bit"] == f"{counts.fooled} / {counts.eligible}"
     assert cells["fp32", "simulation 8-bit"] == f"{counts.sim_fooled} / {counts.sim_eligible}"

@@ -233,4 +233,4 @@ def test_the_transfer_matrix_pools_seeds_and_marks_engines() -> None:
 
 def test_any_surrogate_is_a_union_over_images() -> None:
     won = np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool)
-    assert statistics.any_surrogate(won, np.array([1, 1, 1, 0], bool)) == 2 / 3
+    assert statistics.any_surrogate(won, np.array([1, 1, 1, 0], bool)) == (2, 3)
