@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from qadtr_edge import replay
 from qadtr_edge.attacks import upright
+from qadtr_edge.data.dataset import Dataset
+from qadtr_edge.devices import bundle_unit
 from qadtr_edge.errors import BadInput
 from qadtr_edge.patch import region
 from qadtr_edge.patch.paste import footprint
 from qadtr_edge.patch.placement import place, policy, resolved, spoken
+from qadtr_edge.types import Patch
 
 IMAGE = (14, 11)
 
@@ -128,3 +135,31 @@ def test_an_ascent_starts_and_moves_within_the_region() -> None:
     assert listed.tolist() == [[top, left] for top in (2, 3, 4) for left in (1, 2, 3)]
     allowed = upright.allowed_at(IMAGE, (3, 3), avoid_px=0, within=text)
     assert np.argwhere(allowed).tolist() == listed.tolist()
+
+
+@pytest.mark.parametrize("name", ["physical", "within", "random"])
+def test_a_bundle_carries_the_places_and_shows_the_same_bytes(name: str) -> None:
+    white = np.zeros(IMAGE, bool)
+    white[2:9, 1:9] = True
+    how = policy(f"within:{region.text_of(white)}" if name == "within" else name, image_px=11)
+    chance = np.random.default_rng(0)
+    data = Dataset(
+        "toy", "test", chance.integers(0, 256, (9, 3, *IMAGE), dtype=np.uint8),
+        np.arange(9) % 2, np.arange(9), ("a", "b"), flip_allowed=False,
+    )  # fmt: skip
+    pixels = chance.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    patch = Patch(pixels, np.ones((4, 3), bool), target=None, origin={"seed": 1})
+    said = replay.Attacked("gap", "simulation", "twin-w8a8", "T1", "T-A")
+    unit = replay.Unit(said, patch, how, seed=5)
+    unit = replace(unit, places=replay.places_of(unit, data))
+    spoken_of = json.loads(json.dumps(bundle_unit.described(unit, data)))
+    held = np.load(io.BytesIO(bundle_unit.packed_unit(unit, data)))
+    key = bundle_unit.unit_key(unit, data)
+    found = bundle_unit.unpacked_unit(dict(held), key, said=spoken_of, data=data)
+    assert found.policy == how
+    assert found.places is not None
+    shown = [
+        replay.pasted(one, data, places=replay.places_of(one, data), part=slice(2, 7))
+        for one in (unit, found)
+    ]
+    assert np.array_equal(*shown)
