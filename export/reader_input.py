@@ -54,7 +54,7 @@ def contract(form: Form, told: Preprocess | None) -> Contract:
             raise BadInput(
                 f"{path} takes {kind} images, and nothing says how pixels become those.",
                 f"Write {path.with_suffix(SUFFIX)} beside it, or name one with "
-                f"--preprocess; for example: {EXAMPLE}.",
+                f"--preprocess; for example:{EXAMPLE}",
             )
         told = raw(layout, offset=_RANGES[kind][0])
     if told.layout != layout:

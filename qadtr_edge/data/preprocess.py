@@ -29,9 +29,13 @@ from ..errors import BadInput, MissingDependency, UnknownName
 from ..types import Json, Pixels
 
 SUFFIX = ".toml"
-EXAMPLE = (
-    'layout = "NCHW", channels = "RGB", mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225]'
-)
+EXAMPLE = """
+layout = "NCHW"
+channels = "RGB"
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]"""
+"""Lines that can be copied into a file."""
+
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["RGB", "BGR"]
 
@@ -111,7 +115,7 @@ class _Fields:
     def refused(self, name: str, wanted: str) -> BadInput:
         return BadInput(
             f"{self.path} has {name} = {self.stored.get(name)!r}, which is not {wanted}.",
-            f"For example: {EXAMPLE}.",
+            f"For example:{EXAMPLE}",
         )
 
     def word(self, name: str, known: tuple[str, ...]) -> str:
@@ -148,7 +152,7 @@ class _Fields:
         if not {"mean", "std", "scale", "offset"} & self.stored.keys():
             raise BadInput(
                 f"{self.path} does not say what the model reads for a pixel.",
-                f"Add mean and std, or scale and offset; for example: {EXAMPLE}.",
+                f"Add mean and std, or scale and offset; for example:{EXAMPLE}",
             )
         if {"mean", "std"} & self.stored.keys():
             mean, std = (
@@ -182,11 +186,11 @@ def _parsed(path: Path) -> dict[str, Json]:
         return parse(path.read_text())
     except OSError as error:
         raise BadInput(
-            f"Cannot read {path}: {error.strerror}.", f"Write it; for example: {EXAMPLE}."
+            f"Cannot read {path}: {error.strerror}.", f"Write it; for example:{EXAMPLE}"
         ) from error
     except ValueError as error:  # of TOML, and of text that is no UTF-8
         raise BadInput(
-            f"{path} is not valid TOML: {error}.", f"Correct it; for example: {EXAMPLE}."
+            f"{path} is not valid TOML: {error}.", f"Correct it; for example:{EXAMPLE}"
         ) from error
 
 
