@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import parse
 from source import ROOT
 from test_guard_docs import NOT_RUN_HERE, SMOKE, blocks, run
 
@@ -33,6 +34,26 @@ def test_the_site_builds_and_every_link_resolves(tmp_path: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     named = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == [page.name for page in DOCS]
+
+
+def shown(page: Path) -> list[str]:
+    """Every line of the command line on a page, in blocks of either kind and between backquotes."""
+    text = page.read_text()
+    fenced = "".join(blocks(page, "text") + blocks(page, "console")).splitlines()
+    lines = [line.strip().removeprefix("$ ") for line in fenced]
+    lines += re.findall(r"`(qadtr-edge [^`]+)`", text.replace("\n", " "))
+    return [line for line in lines if line.startswith("qadtr-edge ")]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.name))
+def test_what_a_page_shows_and_no_test_can_run_parses_at_least(page: Path) -> None:
+    """Commands that go to a device, or that need a file of the user's, have options that exist."""
+    for line in shown(page):
+        parse(line)
+
+
+def test_commands_are_found_on_the_pages() -> None:
+    assert "qadtr-edge device run --all --bundle signs.pyz" in shown(ROOT / "docs" / "jetson.md")
 
 
 @pytest.mark.slow
