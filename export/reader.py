@@ -27,6 +27,7 @@ from .reader_build import Build
 from .reader_end import finished
 from .reader_file import Source, named
 from .reader_fused import FUSED, unfused
+from .reader_head import head_of
 from .reader_input import Contract, contract
 from .reader_operators import read as read_node
 from .reader_state import Reading
@@ -88,6 +89,7 @@ def lower(path: Path, *, preprocess: Preprocess | None = None, data: str | None 
         readers=_readers(source),
         bgr=told.channels == "BGR",
         opset=source.opset,
+        head=head_of(source),
     )
     reasons = _read_all(reading, source)
     if reasons:

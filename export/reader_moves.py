@@ -104,7 +104,9 @@ def averaged(reading: Reading, node: onnx.NodeProto) -> Value:
 
 
 def _global(node: onnx.NodeProto, source: str, shape: tuple[int, ...]) -> Pending:
-    return Pending(title(node), shape, lambda name, y: g.GlobalAveragePool(name, source, y))
+    return Pending(
+        title(node), shape, lambda name, y: g.GlobalAveragePool(name, source, y), pooled=source
+    )
 
 
 def _check_window(node: onnx.NodeProto, window: Geometry) -> None:

@@ -13,6 +13,7 @@ from qadtr_edge.integer import graph as g
 from .reader_build import LIMITS, requantized
 from .reader_constants import folded
 from .reader_geometry import Geometry
+from .reader_head import features
 from .reader_moves import averaged, moved, passed, shape_of
 from .reader_pads import padded, sliced
 from .reader_state import Reading, attributes_of, title
@@ -105,15 +106,8 @@ def _grid(reading: Reading, node: onnx.NodeProto) -> tuple[float, int, str]:
 # -- products --------------------------------------------------------------------------------------
 
 
-def _weight(reading: Reading, node: onnx.NodeProto) -> Quantized:
-    value = reading.value(node, 1)
-    if isinstance(value, Quantized):
-        return value
-    raise Unreadable("has weights that are not quantized")
-
-
 def _conv(reading: Reading, node: onnx.NodeProto) -> Value:
-    weight, x = _weight(reading, node), reading.value(node, 0)
+    weight, x = reading.weight(node), reading.value(node, 0)
     source = reading.tensor(x.value if isinstance(x, Padded) else x)
     return convolution(
         title(node), reading.build.tensors[source], weight=weight, bias=reading.value(node, 2),
@@ -126,17 +120,19 @@ def _gemm(reading: Reading, node: onnx.NodeProto) -> Value:
     told = attributes_of(node)
     if told.real("alpha", 1) != 1 or told.real("beta", 1) != 1 or told.whole("transA", 0):
         raise Unreadable("scales or transposes its input")
+    transposed = bool(told.whole("transB", 0))
+    source, weight = features(reading, node, transposed=transposed)
     return matrix_product(
-        title(node), reading.build.tensors[reading.source(node)], weight=_weight(reading, node),
-        bias=reading.value(node, 2), transposed=bool(told.whole("transB", 0)),
+        title(node), reading.build.tensors[source], weight=weight,
+        bias=reading.value(node, 2), transposed=transposed,
     )  # fmt: skip
 
 
 def _matmul(reading: Reading, node: onnx.NodeProto) -> Value:
+    source, weight = features(reading, node, transposed=False)
     return matrix_product(
-        title(node), reading.build.tensors[reading.source(node)], weight=_weight(reading, node),
-        bias=None, transposed=False,
-    )  # fmt: skip
+        title(node), reading.build.tensors[source], weight=weight, bias=None, transposed=False
+    )
 
 
 def _batch_norm(reading: Reading, node: onnx.NodeProto) -> Value:

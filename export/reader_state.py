@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from .reader_build import Build
 from .reader_geometry import Attributes
-from .reader_values import Array, Constant, Image, Padded, Pending, Real, Unreadable, Value
+from .reader_values import (
+    Array,
+    Constant,
+    Image,
+    Padded,
+    Pending,
+    Quantized,
+    Real,
+    Unreadable,
+    Value,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +27,8 @@ if TYPE_CHECKING:
 class Reading:
     """``values`` by name, how many nodes read each, and whether the model wants BGR.
 
-    ``parts``: float nodes that stand for a fused one, by the value they write.
+    - ``head``: the value that the last product of the file writes.
+    - ``parts``: float nodes that stand for a fused one, by the value they write.
     """
 
     build: Build
@@ -25,6 +36,7 @@ class Reading:
     readers: dict[str, int]
     bgr: bool
     opset: int
+    head: str
     parts: dict[str, onnx.NodeProto] = field(default_factory=dict)
 
     def value(self, node: onnx.NodeProto, index: int) -> Value | None:
@@ -54,6 +66,13 @@ class Reading:
         if isinstance(value, Image):
             raise Unreadable("reads the image in float: the file does not quantize its input")
         raise Unreadable("reads a value that is not quantized")
+
+    def weight(self, node: onnx.NodeProto) -> Quantized:
+        """The weights of a product."""
+        value = self.value(node, 1)
+        if isinstance(value, Quantized):
+            return value
+        raise Unreadable("has weights that are not quantized")
 
     def shape(self, value: Value) -> tuple[int, ...]:
         """Shape of a value, without N."""

@@ -106,6 +106,7 @@ class Pending:
     - ``make``: from (node name, output's name) to the node; of a ``product`` it is made later.
     - ``operands``: a sum whose parts are not quantized either; they get the sum's grid.
     - ``low``, ``high``: reals it is limited to. ``then``: what moves its codes afterwards.
+    - ``pooled``: the tensor that it is the mean of, over all rows and columns.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Pending:
     low: float = -np.inf
     high: float = np.inf
     then: tuple[Move, ...] = field(default=())
+    pooled: str | None = None
 
     def limited(self, low: float, high: float) -> Pending:
         return replace(self, low=max(self.low, low), high=min(self.high, high))

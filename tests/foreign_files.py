@@ -142,15 +142,15 @@ class Network:
         return helper.make_model(made, opset_imports=[opset], ir_version=10 if self.packs else 9)
 
 
-def residual(*, seed: int = 0) -> onnx.ModelProto:
+def residual(*, seed: int = 0, width: int = 8) -> onnx.ModelProto:
     """A float network with a residual sum, two poolings and a Softmax; its classifier is fitted."""
     n = Network(seed=seed)
-    x = n.node("Relu", [n.conv("image", 3, 8, name="stem")], "stem.relu")
-    y = n.node("Relu", [n.conv(x, 8, 8, name="inner")], "inner.relu")
-    y = n.conv(y, 8, 8, name="outer", kernel=1)
+    x = n.node("Relu", [n.conv("image", 3, width, name="stem")], "stem.relu")
+    y = n.node("Relu", [n.conv(x, width, width, name="inner")], "inner.relu")
+    y = n.conv(y, width, width, name="outer", kernel=1)
     x = n.node("Relu", [n.node("Add", [y, x], "sum")], "sum.relu")
     x = n.node("MaxPool", [x], "half", kernel_shape=[2, 2], strides=[2, 2])
-    x = n.node("Relu", [n.conv(x, 8, 32, name="deep", stride=2)], "deep.relu")
+    x = n.node("Relu", [n.conv(x, width, 32, name="deep", stride=2)], "deep.relu")
     row = n.node("Flatten", [n.node("GlobalAveragePool", [x], "mean")], "row")
     weight, bias = _fitted(n.model(row, classes=32))
     inputs = [row, n.constant("fc.weight", weight), n.constant("fc.bias", bias)]
@@ -278,6 +278,24 @@ def framed(*, fill: float = 0.0) -> onnx.ModelProto:
     x = n.quantized(n.coded(x, 8, 16, "deep", pad=0, stride=2), 0.05, name="b")
     x = n.quantized(n.node("GlobalAveragePool", [x], "mean"), 0.02, name="c")
     return n.model(n.classifier(n.node("Flatten", [x], "row"), 16, "fc"))
+
+
+def float_head(*, positions: int = 8) -> onnx.ModelProto:
+    """As NVIDIA Model Optimizer leaves small classifiers: mean and last product stay in float.
+
+    The weights are 8-bit numbers already, so that nothing is lost by rounding them.
+    """
+    n = Network(seed=5)
+    x = n.quantized("image", 1 / 32, name="pixels")
+    x = n.node("Relu", [n.coded(x, 3, 24, "stem", stride=SIDE_PX // positions)], "stem.relu")
+    x = n.quantized(x, 0.03, name="a")
+    x = n.node("AveragePool", [x], "mean", kernel_shape=[positions] * 2)
+    row = n.node("Flatten", [x], "row")
+    weight, bias = _fitted(n.model(row, classes=24))
+    step = np.abs(weight).max(axis=1, keepdims=True) / 127
+    held = n.constant("fc.weight", (np.rint(weight / step) * step).astype(np.float32))
+    inputs = [row, held, n.constant("fc.bias", bias)]
+    return n.model(n.node("Gemm", inputs, "fc", transB=1))
 
 
 def four_bit(kind: str) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime")
 
 import onnx
 import onnxruntime
-from qadtr_edge.export import artefact_parity, ort, reader
+from qadtr_edge.export import artefact_parity, ort, reader, reader_head
 
 import foreign_files as foreign
 import handmade
@@ -144,3 +144,33 @@ def test_weights_in_blocks_are_named(tmp_path: Path) -> None:
     path = foreign.save(model, tmp_path / "file.onnx")
     with pytest.raises(Unsupported, match=r"DequantizeLinear 'deep\.wdq' has weights .* in blocks"):
         lowered(path)
+
+
+def test_a_last_product_in_float_gets_8_bits_and_its_mean_is_not_rounded(tmp_path: Path) -> None:
+    path = foreign.save(foreign.float_head(), tmp_path / "file.onnx")
+    graph = check(path, tmp_path / "engine")
+    assert any("the last product is in float" in note for note in graph.notes)
+    head = graph.nodes[-1]
+    assert isinstance(head, g.Linear)
+    assert head.weight.shape == (foreign.CLASSES, 24 * 8 * 8)
+    pixels, _ = make_brevitas.images(50, seed=2)
+    ours, theirs = judge.run(graph, pixels), own_answers(path, pixels)
+    assert np.abs(ours - theirs).max() <= 0.01 * float(theirs.max() - theirs.min())
+
+
+def test_a_mean_of_too_many_positions_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_head, "MOST_ELEMENTS", 6 * 24 * 8 * 8 - 1)
+    path = foreign.save(foreign.float_head(), tmp_path / "file.onnx")
+    with pytest.raises(Unsupported, match="Gemm 'fc' reads a mean of 64 positions"):
+        lowered(path)
+
+
+def test_float_weights_before_the_last_product_are_named(tmp_path: Path) -> None:
+    """Only the head is rounded here: the rest is the quantizer's work."""
+    model = foreign.skip_only()
+    node = next(node for node in model.graph.node if node.name == "branch")
+    node.input[1] = "branch.weight"
+    with pytest.raises(Unsupported, match="Conv 'branch' has weights that are not quantized"):
+        lowered(foreign.save(model, tmp_path / "file.onnx"))

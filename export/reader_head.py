@@ -1,0 +1,77 @@
+"""The last product of a file, which quantizers like to leave in float: its weights get 8 bits here.
+
+Where it reads a mean over the image that is not quantized either, the mean is not rounded: the
+product is taken of all positions at once, with the weights of a channel at each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qadtr_edge.integer import graph as g
+
+from .reader_build import MOST_ELEMENTS
+from .reader_state import Reading, title
+from .reader_values import Constant, Move, Pending, Quantized, Unreadable
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .reader_file import Source
+
+NOTE = "the last product is in float in the file: its weights were rounded to 8 bits per channel"
+_BEHIND = {"Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Add"}
+_HIGH = 127
+
+
+def head_of(source: Source) -> str:
+    """The value that the last product writes: a sum, a Softmax or a reshape may stand behind it."""
+    writers = {output: node for node in source.nodes for output in node.output}
+    name = source.output
+    while name in writers and writers[name].op_type in _BEHIND:
+        known = [each for each in writers[name].input if each in writers]
+        if not known:
+            break
+        name = known[0]
+    return name
+
+
+def features(reading: Reading, node: onnx.NodeProto, *, transposed: bool) -> tuple[str, Quantized]:
+    """The tensor that a matrix product reads, and its weights: ``(O, F)`` when ``transposed``."""
+    weight, x = reading.value(node, 1), reading.value(node, 0)
+    if node.output[0] != reading.head:
+        return reading.source(node), reading.weight(node)
+    if isinstance(weight, Constant):
+        weight = _rounded(weight, transposed=transposed)
+        reading.build.notes[NOTE] = None
+    if not isinstance(weight, Quantized):
+        raise Unreadable("has weights that are not quantized")
+    if not isinstance(x, Pending) or x.pooled is None or x.low != -np.inf or x.high != np.inf:
+        return reading.source(node), weight
+    channels, rows, columns = reading.build.tensors[x.pooled].shape
+    count, axis = rows * columns, 1 if transposed else 0
+    if weight.codes.size * count > MOST_ELEMENTS or weight.codes.shape[axis] != channels:
+        raise Unreadable(f"reads a mean of {count} positions that is not quantized")
+    row = (channels * count,)
+    flat = Move(lambda name, y, z: g.Flatten(name, y, z), row, f"{title(node)}.positions")
+    everywhere = replace(
+        weight,
+        codes=np.repeat(weight.codes, count, axis=axis),
+        scale=(weight.scale.astype(np.float64) / count).astype(np.float32),
+    )
+    return reading.build.moved(x.pooled, flat), everywhere
+
+
+def _rounded(weight: Constant, *, transposed: bool) -> Quantized:
+    """The nearest int8 codes with a scale for each output."""
+    real = weight.array.astype(np.float64)
+    if real.ndim != 2 or not np.isfinite(real).all():
+        raise Unreadable("has weights that are no matrix of numbers")
+    out = 0 if transposed else 1
+    largest = np.abs(real).max(axis=1 - out, initial=0)
+    scale = np.where(largest > 0, largest / _HIGH, 1.0).astype(np.float32)
+    codes = np.rint(real / np.expand_dims(scale, 1 - out)).astype(np.int64)
+    return Quantized(np.clip(codes, -_HIGH, _HIGH), scale, out)
