@@ -13,13 +13,12 @@ from ..attacks import certificate
 from ..errors import BadInput
 from ..files import read_json, write_json
 from ..patch import bank
+from ..report.evidence import CERTIFICATE_SCHEMA as SCHEMA
+from ..report.evidence import CERTIFICATES as FOLDER
 from ..runs import width_name
 from ..types import Json
 from .attack_plan import Plan
 from .attack_search import Asked
-
-SCHEMA = 1
-FOLDER = "certificates"
 
 
 def certified(plan: Plan, asked: Asked) -> dict[str, Json]:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 VERDICT = "verdict.json"
 DEVICES = "devices"
 VERDICT_SCHEMA = 1
+CERTIFICATES = "certificates"
+CERTIFICATE_SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class Evidence:
     """Everything a report is made of. ``results`` are in the order they were finished.
 
     ``cells``: the automatic checks of each engine and width, as the attack suite wrote them;
-    ``unread``: what could not be read of this folder, and what to do about it.
+    ``certificates``: what two masks certify around engines, outside any success rate; ``unread``:
+    what could not be read of this folder, and what to do about it.
     """
 
     home: Run
@@ -68,6 +71,7 @@ class Evidence:
     engines: tuple[EngineEvidence, ...]
     bench_plan: str | None
     cells: tuple[Object, ...] = ()
+    certificates: tuple[Object, ...] = ()
     unread: tuple[str, ...] = ()
 
     @property
@@ -125,6 +129,7 @@ def read(run: Run) -> Evidence:
         engines=engines + _on_devices(run, engines, unread=unread),
         bench_plan=str(plan["name"]) if isinstance(plan, dict) and "name" in plan else None,
         cells=tuple(_objects(verdict.get("cells"))),
+        certificates=_certificates(run, unread),
         unread=tuple(unread),
     )
 
@@ -194,6 +199,21 @@ def _on_devices(
                         batch: row for row in own if isinstance(batch := row.get("batch"), int)
                     },
                 )
+            )
+    return tuple(found)
+
+
+def _certificates(run: Run, unread: list[str]) -> tuple[Object, ...]:
+    """The certificates in the folder of this schema, in the order of their files."""
+    found = []
+    for path in sorted((run.folder / CERTIFICATES).glob("*.json")):
+        one = _object(path, unread)
+        if one is not None and one.get("schema") == CERTIFICATE_SCHEMA:
+            found.append(one)
+        elif one is not None:
+            unread.append(
+                f"{path.name} of {CERTIFICATES} has schema {one.get('schema')}; this version reads "
+                f"{CERTIFICATE_SCHEMA}. Delete it and certify again."
             )
     return tuple(found)
 

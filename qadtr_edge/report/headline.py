@@ -8,7 +8,7 @@ from ..errors import BadInput
 from ..integer import graph_file
 from ..types import FLOAT_BITS
 from ..verdict.worst import THREATS, Worst
-from . import words
+from . import beyond, words
 from .document import Document, Line
 from .evidence import Evidence, Object
 from .section import Section, table
@@ -38,6 +38,7 @@ def headline(document: Document) -> Section:
         f"{str(cell.get('verdict')).replace('_', ' ')}. {cell.get('reason')}"
         for cell in document.evidence.cells
     ]
+    said += beyond.sentences(document)
     said.append(
         "A success rate is a lower bound, as good as the strongest attack tried; nothing here says "
         "that a model is robust."
@@ -133,6 +134,7 @@ def _not_run(document: Document) -> Iterator[str]:
     if not document.lines:
         yield "No engine was exported: qadtr-edge export."
     present = {row.result.tier for row in document.rows}
+    present |= {"T8"} if document.evidence.certificates else set()
     for tier, meaning in TIERS.items():
         if tier not in present:
             yield f"{tier}, {meaning}: not run."
