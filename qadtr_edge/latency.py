@@ -135,6 +135,17 @@ def rows(
     return made
 
 
+def after_gaps(
+    subjects: Sequence[Subject], image: Pixels, *, gaps_ms: Sequence[int]
+) -> dict[str, Json]:
+    """Median milliseconds of one image after each pause, by engine and pause."""
+    found: dict[str, Json] = {}
+    for one in subjects if gaps_ms else ():
+        taken = timing.after_gaps(one.engine, image, gaps_ms=gaps_ms)
+        found[one.key] = {f"{gap:g}": round(value, 6) for gap, value in taken.items()}
+    return found
+
+
 def loop_cost_ms(images: Pixels, *, classes: int, plan: timing.Plan) -> float:
     """Median cost of the measuring loop itself on this batch, in milliseconds."""
     nothing = timing.null_subject(classes)

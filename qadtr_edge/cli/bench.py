@@ -8,19 +8,15 @@ from typing import Annotated
 import typer
 
 from .. import console, latency, loadgen, timing
-from ..devices import energy
-from ..devices.state import state
+from ..devices import energy, power
+from ..devices.state import clocks_warning, state
 from ..errors import UnknownName
 from ..files import write_json
 from ..latency import Row, Subject
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
-from ..types import FLOAT_BITS, Engine, Json, Pixels
+from ..types import FLOAT_BITS, Json, Pixels
 from . import artefact as artefacts
 from . import bench_answer, bench_subjects, completion, options
-from .bench_meter import Source, meter
-
-ENERGY_S = 2.0
-"""Shortest window of work, and of rest, that energy is measured over."""
 
 
 def bench(
@@ -76,7 +72,7 @@ def bench(
     }
     rows: list[Row] = []
     loop_ms: dict[str, Json] = {}
-    with ExitStack() as stack, meter(with_energy) as source:
+    with ExitStack() as stack, power.source(with_energy) as source:
         if artefact is None:
             artefacts.needed(preprocess)
             chosen = bench_subjects.of_run(
@@ -95,7 +91,7 @@ def bench(
             cost_ms = latency.loop_cost_ms(images, classes=chosen.classes, plan=timing.QUICK)
             loop_ms[str(size)] = round(cost_ms, 6)
             rows += _timed(subjects, images, plan=plan, source=source)
-        after_gaps = _after_gaps(subjects, chosen.noise(1, seed=seed), pauses_ms=pauses_ms)
+        after_gaps = latency.after_gaps(subjects, chosen.noise(1, seed=seed), gaps_ms=pauses_ms)
         driven = _driven(
             subjects, chosen.noise(max(sizes), seed=seed), scenarios=scenarios, plan=plan,
             arrivals_per_s=arrivals,
@@ -120,43 +116,24 @@ def bench(
         bench_answer.show_loadgen(driven)
     if with_energy and source.meter is None:
         console.say(f"Energy: NOT AVAILABLE. {source.said}")
-    _warn_of_clocks(before)
+    if warning := clocks_warning(before):
+        console.say(warning)
     if max_p99_ms is not None:
         _enforce(rows, max_p99_ms, asked=bits)
 
 
 def _timed(
-    subjects: list[Subject], images: Pixels, *, plan: timing.Plan, source: Source
+    subjects: list[Subject], images: Pixels, *, plan: timing.Plan, source: power.Source
 ) -> list[Row]:
     """The rows of one batch size."""
     windows = plan.windows * len(subjects)
     with console.Progress(f"bench, batch {len(images)}", windows, unit="windows") as progress:
         return latency.rows(
             subjects, images, plan=plan, on_window=progress.advance,
-            energy_of=lambda engine: _energy(engine, images, plan=plan, source=source),
+            energy_of=lambda engine: energy.of_engine(
+                source, engine, images, window_s=plan.window_s
+            ),
         )  # fmt: skip
-
-
-def _energy(
-    engine: Engine, images: Pixels, *, plan: timing.Plan, source: Source
-) -> energy.Energy | None:
-    if source.meter is None:
-        return None
-
-    def call() -> None:
-        engine(images)
-
-    window_s = max(ENERGY_S, plan.window_s)
-    return energy.measure(source.meter, call, batch=len(images), window_s=window_s)
-
-
-def _after_gaps(subjects: list[Subject], image: Pixels, *, pauses_ms: list[int]) -> dict[str, Json]:
-    """Median duration of one image after each pause, by engine and pause."""
-    found: dict[str, Json] = {}
-    for one in subjects if pauses_ms else []:
-        taken = timing.after_gaps(one.engine, image, gaps_ms=pauses_ms)
-        found[one.key] = {f"{gap:g}": round(value, 6) for gap, value in taken.items()}
-    return found
 
 
 def _scenarios(text: str) -> list[loadgen.Scenario]:
@@ -186,13 +163,6 @@ def _driven(
         for name in scenarios
         for one in subjects
     ]  # fmt: skip
-
-
-def _warn_of_clocks(before: dict[str, Json]) -> None:
-    locked = before["clocks_locked"]
-    if not locked:
-        said = "are not locked" if locked is False else "cannot be read here"
-        console.say(f"The clocks {said}: latencies may move with them.")
 
 
 def _enforce(rows: list[Row], max_p99_ms: float, *, asked: str | None) -> None:

@@ -60,6 +60,15 @@ def bundle(
     ] = None,
     data_root: options.DataRoot = None,
     batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8",
+    gaps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS", help="Also time one image after pauses of these milliseconds: 0,10,100."
+        ),
+    ] = None,
+    with_energy: Annotated[
+        bool, typer.Option("--energy", help="Also energy per image, from what the device tells.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the crafting.")] = 1,
     seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="The file to write; it ends in .pyz.")],
@@ -73,7 +82,8 @@ def bundle(
     patch_form.check(named, patch_size, suite=None)
     attack_names.check_placement(named, placement)
     attack_plan.victim(victim)
-    sizes = options.counts("--batch", batch)
+    sizes = tuple(options.counts("--batch", batch))
+    gaps_ms = tuple(options.counts("--gaps", gaps, least=0)) if gaps else ()
     opened = open_run(run, runs)
     subjects = options.subjects(opened, engine, bits=bits)
     for width in dict.fromkeys(width for _, width in subjects):
@@ -109,14 +119,15 @@ def bundle(
     jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
     sha = bundles.write(
         out, jobs, run=opened, data=test, classes=plan.classes,
-        clock=Clock(timing.QUICK, tuple(sizes)), pool=plan.craft.images,
+        clock=Clock(timing.QUICK, sizes, gaps_ms, with_energy), pool=plan.craft.images,
     )  # fmt: skip
     record(opened, "bundle", options={
         "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "patch_form": patch_size,
         "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "queries": queries, "images": len(test),
-        "data": source.name, "batch": batch, "threads": threads, "seed": seed, "plan_digest": sha,
+        "data": source.name, "batch": batch, "gaps": gaps, "energy": with_energy,
+        "threads": threads, "seed": seed, "plan_digest": sha,
     })  # fmt: skip
     _tell(out, jobs, as_json=json)
 

@@ -70,10 +70,15 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """How the engines are timed: the plan of the windows, and the batch sizes."""
+    """How the engines are timed: the plan of the windows, and the batch sizes.
+
+    ``gaps_ms``: pauses that one image is timed after; ``with_energy``: whether energy is measured.
+    """
 
     plan: timing.Plan
     batches: tuple[int, ...]
+    gaps_ms: tuple[int, ...] = ()
+    with_energy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,10 @@ def write(
         },
         "engines": engines,
         "units": units,
-        "timing": {**asdict(clock.plan), "batches": list(clock.batches)},
+        "timing": {
+            **asdict(clock.plan), "batches": list(clock.batches), "gaps_ms": list(clock.gaps_ms),
+            "with_energy": clock.with_energy,
+        },
         "digests": {name: _sha(content) for name, content in sorted(parts.items())},
     }  # fmt: skip
     parts[PLAN] = json.dumps(plan, indent=1, sort_keys=True, allow_nan=False).encode()
@@ -181,7 +189,8 @@ def read(path: Path) -> Bundle:
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise _damaged(path, str(error)) from error
     shown = dict(plan["timing"])
-    batches = tuple(shown.pop("batches"))
+    batches, gaps_ms = tuple(shown.pop("batches")), tuple(shown.pop("gaps_ms"))
+    with_energy = shown.pop("with_energy") is True
     return Bundle(
         path=path,
         digest=_sha(text),
@@ -189,7 +198,7 @@ def read(path: Path) -> Bundle:
         classes=plan["classes"],
         data=data,
         jobs=jobs,
-        clock=Clock(timing.Plan(**shown), batches),
+        clock=Clock(timing.Plan(**shown), batches, gaps_ms, with_energy),
         pool=pool,
     )
 

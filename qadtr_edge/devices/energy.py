@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..types import Json
-from .power import Meter
+from ..types import Json, Pixels
+from .power import Meter, Source
+
+WINDOW_S = 2.0
+"""Shortest window of work, and of rest, that energy is measured over."""
 
 SETTLE_S = 0.5
 """Before each window, so that a sample of the one before does not reach into it."""
@@ -46,6 +49,20 @@ class Energy:
             "mj_per_image": round(self.mj_per_image, 6),
             "mj_per_image_above_idle": round(self.mj_per_image_above_idle, 6),
         }
+
+
+def of_engine(
+    source: Source, engine: Callable[[Pixels], object], images: Pixels, *, window_s: float
+) -> Energy | None:
+    """The energy of the engine on this batch, over ``WINDOW_S`` at least; ``None`` untold."""
+    if source.meter is None:
+        return None
+
+    def call() -> None:
+        engine(images)
+
+    window_s = max(WINDOW_S, window_s)
+    return measure(source.meter, call, batch=len(images), window_s=window_s)
 
 
 def measure(

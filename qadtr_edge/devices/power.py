@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +37,27 @@ class Meter(Protocol):
     def joules(self) -> float: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The meter of this machine, or in ``said`` why there is none."""
+
+    meter: Meter | None
+    said: str
+
+
+@contextmanager
+def source(asked: bool) -> Iterator[Source]:
+    """What tells energy here, where it was asked for."""
+    if not asked:
+        yield Source(None, "Not asked for: --energy.")
+        return
+    try:
+        with meter() as found:
+            yield Source(found, found.name)
+    except Unsupported as error:
+        yield Source(None, str(error))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..types import Json
@@ -30,6 +31,15 @@ def state(root: Path = ROOT) -> dict[str, Json]:
         "temperature_c": _hottest_c(root),
         "throttled": _throttled(root),
     }
+
+
+def clocks_warning(found: Mapping[str, Json]) -> str | None:
+    """What is to be said of a machine in this state, whose clocks may move."""
+    locked = found["clocks_locked"]
+    if locked:
+        return None
+    said = "are not locked" if locked is False else "cannot be read here"
+    return f"The clocks {said}: latencies may move with them."
 
 
 def power_mode(command: str = "nvpmodel") -> str | None:

@@ -19,11 +19,12 @@ from ..latency import Subject
 from ..results import Store
 from ..runs import Run, width_name
 from ..types import Json
+from . import energy, power
 from .background import DEVICE
 from .bundle import Bundle, unpack_engines
 from .bundle_search import found
 from .probe import probe
-from .state import state
+from .state import clocks_warning, state
 
 ON_DEVICE = "builder on the device"
 
@@ -77,24 +78,35 @@ def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
 
 def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict[str, Json]:
     """What ``bench`` writes of these engines, on images of the bundle."""
-    plan = bundle.clock.plan
+    clock, before = bundle.clock, state()
+    plan = clock.plan
     document: dict[str, Json] = {
         "schema": latency.SCHEMA,
         "run": bundle.run,
         "bundle": bundle.digest,
         "plan": {"name": plan.name, "windows": plan.windows, "window_s": plan.window_s},
         "threads": threads,
-        "environment": {**timing.environment(), **state()},
+        "environment": {**timing.environment(), **before},
     }
+    if warning := clocks_warning(before):
+        console.say(warning)
     rows: list[Json] = []
     loop_ms: dict[str, Json] = {}
-    for size in bundle.clock.batches:
-        console.say(f"Timing {len(subjects)} engines at batch {size} …")
-        images = bundle.data.images[np.arange(size) % len(bundle.data)]
-        cost_ms = latency.loop_cost_ms(images, classes=bundle.classes, plan=plan)
-        loop_ms[str(size)] = round(cost_ms, 6)
-        timed = latency.rows(subjects, images, plan=plan)
-        rows += [row.as_json(samples=True) for row in timed]
+    with power.source(clock.with_energy) as source:
+        for size in clock.batches:
+            console.say(f"Timing {len(subjects)} engines at batch {size} …")
+            images = bundle.data.images[np.arange(size) % len(bundle.data)]
+            cost_ms = latency.loop_cost_ms(images, classes=bundle.classes, plan=plan)
+            loop_ms[str(size)] = round(cost_ms, 6)
+            measured = partial(energy.of_engine, source, images=images, window_s=plan.window_s)
+            timed = latency.rows(subjects, images, plan=plan, energy_of=measured)
+            rows += [row.as_json(samples=True) for row in timed]
+    if clock.with_energy and source.meter is None:
+        console.say(f"Energy: NOT AVAILABLE. {source.said}")
+    document["energy"] = {"available": source.meter is not None, "source": source.said}
+    document["after_gaps_p50_ms"] = latency.after_gaps(
+        subjects, bundle.data.images[:1], gaps_ms=clock.gaps_ms
+    )
     document["loop_cost_p50_ms"] = loop_ms
     document["environment_after"] = {"load_average": timing.load_average(), **state()}
     document["results"] = rows

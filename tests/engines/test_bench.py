@@ -134,7 +134,7 @@ def test_energy_of_a_source_stands_beside_the_latency(
         yield Steady()
 
     monkeypatch.setattr(power, "meter", steady)
-    monkeypatch.setattr("qadtr_edge.cli.bench.ENERGY_S", 0.05)
+    monkeypatch.setattr("qadtr_edge.devices.energy.WINDOW_S", 0.05)
     monkeypatch.setattr("qadtr_edge.devices.energy.SETTLE_S", 0.01)
     bench(run=run.folder, bits="8", batch="1", with_energy=True, json=True)
     answer = json.loads(capsys.readouterr().out)
