@@ -13,6 +13,7 @@ from .. import console, registry
 from ..engines import ArtefactEngine, open_artefact
 from ..errors import BadInput, Unsupported
 from ..files import digest
+from ..report.evidence import SHIPPED
 from ..runs import Run
 from ..types import Json, Parity
 from .verify_answer import Row
@@ -46,7 +47,7 @@ class Shown:
 
     def run(self, root: Path) -> Run:
         """The folder under ``root`` that keeps what is measured of this file."""
-        run = Run(root / f"artefact-{digest(self.file)[:12]}")
+        run = Run(root / f"{SHIPPED}-{digest(self.file)[:12]}")
         run.folder.mkdir(parents=True, exist_ok=True)
         return run
 

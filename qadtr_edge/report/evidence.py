@@ -6,6 +6,7 @@ out and named: a report of the rest is worth more than none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import TypeVar
 from ..engines import ARTEFACT
 from ..errors import BadInput
 from ..files import digest, read_json
-from ..registry import names
 from ..results import Store
 from ..runs import Run, read_manifest
 from ..types import Json, Result
@@ -25,6 +25,7 @@ T = TypeVar("T")
 VERDICT = "verdict.json"
 DEVICES = "devices"
 VERDICT_SCHEMA = 1
+SHIPPED = "artefact"
 CERTIFICATES = "certificates"
 CERTIFICATE_SCHEMA = 1
 
@@ -112,12 +113,16 @@ def read(run: Run) -> Evidence:
             "Run the attack suite again."
         )
         verdict = {}
-    engines = tuple(
-        _engine(run, name, bits=bits, latency=_objects(bench.get("results")), unread=unread)
-        for name in sorted(names("engine"))
+    latency = _objects(bench.get("results"))
+    exported = tuple(
+        _engine(run, name, bits=bits, latency=latency, unread=unread)
+        for name in _exported(run)
         for bits in run.widths(name)
         if (run.engine(name, bits) / ARTEFACT).is_file()
     )
+    none: tuple[Result, ...] = ()
+    results = _try(Store(run.results, run.labels).rows, none, unread=unread)
+    engines = exported + _shipped(run, results, latency=latency)
     return Evidence(
         home=run,
         stages={
@@ -125,12 +130,49 @@ def read(run: Run) -> Evidence:
             for name, entry in (stages if isinstance(stages, dict) else {}).items()
             if isinstance(entry, dict)
         },
-        results=_try(Store(run.results, run.labels).rows, (), unread=unread),
+        results=results,
         engines=engines + _on_devices(run, engines, unread=unread),
         bench_plan=str(plan["name"]) if isinstance(plan, dict) and "name" in plan else None,
         cells=tuple(_objects(verdict.get("cells"))),
         certificates=_certificates(run, unread),
         unread=tuple(unread),
+    )
+
+
+def _exported(run: Run) -> list[str]:
+    """Engines that have a folder, whichever of them can be run here."""
+    found = (re.fullmatch(r"(.+)-(?:w\d+a\d+|fp32)", path.name) for path in run.engines.glob("*"))
+    return sorted({match[1] for match in found if match})
+
+
+def _shipped(
+    run: Run, results: tuple[Result, ...], *, latency: list[Object]
+) -> tuple[EngineEvidence, ...]:
+    """The engines that ran a file as it ships, which stays where it is.
+
+    What is measured of such a file lies in a folder named after its digest, and speaks of it alone.
+    """
+    name, _, start = run.folder.resolve().name.partition("-")
+    if name != SHIPPED or not start:
+        return ()
+    rows = {(row.engine, row.bits): row for row in results if row.engine_digest.startswith(start)}
+    return tuple(
+        EngineEvidence(
+            engine=engine,
+            bits=bits,
+            digest=row.engine_digest,
+            size_bytes=0,
+            facts={"precision": row.precision},
+            parity=None,
+            latency={
+                batch: one
+                for one in latency
+                if (one.get("engine"), one.get("bits")) == (engine, bits)
+                and one.get("engine_digest") == row.engine_digest
+                and isinstance(batch := one.get("batch"), int)
+            },
+        )
+        for (engine, bits), row in rows.items()
     )
 
 

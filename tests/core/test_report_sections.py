@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,21 @@ def test_a_map_is_fooled_over_eligible() -> None:
     assert found is not None
     assert found.shares.tolist() == [[0.1], [0.4]]
     assert found.place(1) == "40.0 % at row 4, column 1"
+
+
+def test_a_file_that_ships_is_reported_from_its_own_folder(tmp_path: Path) -> None:
+    """It stays where it is: what was measured of it lies in a folder named after its digest."""
+    made = reported.folder(tmp_path / "run", engines=("litert",), widths=(8,), attacks=("gap",))
+    reported.timed(made, "litert", bits=8, p50_ms=0.2)
+    digest = files.digest(made.engine("litert", 8) / "model.onnx")
+    fooled, able = reported.union_by_hand(made, "litert", bits=8)
+    shutil.rmtree(made.engines)
+    run = runs.Run(made.folder.rename(tmp_path / f"artefact-{digest[:12]}"))
+    (line,) = document.compose(evidence.read(run)).lines
+    assert (line.engine.engine, line.engine.bits, line.engine.digest) == ("litert", 8, digest)
+    assert line.worst is not None
+    assert (line.worst.fooled, line.worst.eligible) == (fooled, able)
+    assert line.timed(1) is not None
+    assert line.engine.precision == "integer"
+    other = runs.Run(run.folder.rename(tmp_path / "artefact-0123456789ab"))
+    assert document.compose(evidence.read(other)).lines == (), "it speaks of another file"
