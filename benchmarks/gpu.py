@@ -2,7 +2,8 @@
 
 For each width: the engine is built several times (do rebuilds differ, and by how much), loaded,
 its kernels inspected, its logits compared with the judge's on real images, a patch replayed on it,
-and its calls timed from uint8 images to logits, at batch 1 and 64.
+and its calls timed from uint8 images to logits, at batch 1 and 64, as one CUDA graph and launched
+one by one.
 
     python benchmarks/gpu.py --data-root DIR [--run RUN] [--patch FILE] [--builds 5]
 
@@ -38,7 +39,7 @@ BATCHES = (1, 64)
 NOT_RUN = "*not run*"
 COLUMNS = ["values", "builds", "MB", "ran as", "int8 kernels", "float layers", "images",
            "logits that differ", "classes that differ", "clean", "ASR", "p50 ms, batch 1",
-           "p50 ms, batch 64", "p50 over builds"]  # fmt: skip
+           "p50 ms, batch 64", "without CUDA graph", "p50 over builds"]  # fmt: skip
 
 
 def main() -> None:
@@ -85,17 +86,21 @@ def _row(
         unit = _unit(options.patch, size_px=images.images.shape[2])
         counts = replay.replay(unit, facts, subject=subject)[0].counts
         timed = {str(size): _timed(engine, images, size) for size in BATCHES}
+        notes = engine.facts.notes  # a refused CUDA graph is known once it was tried
+    with TrtEngine(folders[0] / MODEL, launch="one by one") as engine:
+        single = {str(size): _timed(engine, images, size) for size in BATCHES}
     medians = [timed["1"]["p50_ms"], *(_median_ms(each, images) for each in folders[1:])]
     return {
         **row, "runtime": facts.runtime, "device": dict(facts.device),
         "precision": facts.precision, "integer_kernels": facts.integer_kernels,
-        "float_layers": list(facts.float_layers), "notes": list(facts.notes),
+        "float_layers": list(facts.float_layers), "notes": list(notes),
         "images": parity.images, "logits_compared": parity.logits_compared,
         "logit_mismatches": parity.logit_mismatches, "max_abs_diff": parity.max_abs_diff,
         "argmax_mismatches": parity.argmax_mismatches,
         "first_divergent_layer": parity.first_divergent_layer,
         "attack": unit.attacked.name, "n": counts.n, "clean_correct": counts.clean_correct,
         "eligible": counts.eligible, "fooled": counts.fooled, "latency": timed,
+        "latency_one_by_one": single,
         "p50_ms_by_build": medians, "state": timing.environment(),
     }  # fmt: skip
 
@@ -152,7 +157,9 @@ def cells(row: dict[str, object]) -> list[str]:
     if "not_run" in row:
         return [*first, *[NOT_RUN] * (len(COLUMNS) - len(first))]
     timed, medians = row["latency"], row["p50_ms_by_build"]
+    single = row["latency_one_by_one"]
     assert isinstance(timed, dict)
+    assert isinstance(single, dict)
     assert isinstance(medians, list)
     floats = row["float_layers"]
     assert isinstance(floats, list)
@@ -162,6 +169,7 @@ def cells(row: dict[str, object]) -> list[str]:
         f"{row['logit_mismatches']} of {row['logits_compared']}", str(row["argmax_mismatches"]),
         f"{row['clean_correct']}/{row['n']}", f"{row['attack']} {row['fooled']}/{row['eligible']}",
         *(f"{timed[str(size)]['p50_ms']:.4f}" for size in BATCHES),
+        " and ".join(f"{single[str(size)]['p50_ms']:.4f}" for size in BATCHES),
         f"{min(medians):.4f} to {max(medians):.4f}",
     ]  # fmt: skip
 

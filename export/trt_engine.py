@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +53,14 @@ def gpu_here() -> dict[str, str]:
 class TrtEngine:
     """An engine on an NVIDIA GPU: ``model.engine`` beside the ONNX file named, or a plan itself.
 
-    ``threads`` is accepted as of every engine; a GPU has no use for it.
+    ``threads`` is accepted as of every engine; a GPU has no use for it. ``launch``: a call as one
+    CUDA graph, where it can be one and gives the same answers, or kernel by kernel.
     """
 
-    def __init__(self, artefact: Path | str, *, threads: int = 1) -> None:
+    def __init__(
+        self, artefact: Path | str, *, threads: int = 1,
+        launch: Literal["graph", "one by one"] = "graph",
+    ) -> None:  # fmt: skip
         self.path = Path(artefact)
         self._plan_path = self.path if self.path.suffix in _PLANS else self.path.parent / ENGINE
         trt = trt_runtime.runtime()
@@ -75,21 +80,26 @@ class TrtEngine:
             self._image, self._answers = _tensors(trt, self._engine, path=self._plan_path)
             self._range = _batches(self._engine, self._image)
             self._facts = self._observed()
-            self._slots = [self._slot() for _ in range(SLOTS)]
+            refusal = None if launch == "graph" else "as asked"
+            self._slots = [self._slot(refusal) for _ in range(SLOTS)]
         except BaseException:
             self._device.close()
             raise
 
-    def _slot(self) -> Slot:
+    def _slot(self, refusal: str | None) -> Slot:
         return Slot(
             self._engine, self._device, image=self._image, answers=self._answers,
-            batch=self._range[1],
+            batch=self._range[1], refusal=refusal,
         )  # fmt: skip
 
     @property
     def facts(self) -> EngineFacts:
-        """Read off the engine by its inspector; of ``facts.json`` only ``origin`` counts."""
-        return self._facts
+        """Read off the engine by its inspector; of ``facts.json`` only ``origin`` counts.
+
+        A refused CUDA graph is among the notes from the call on that met it.
+        """
+        told = [f"launched one by one: {s.refusal.rstrip('.')}" for s in self._slots if s.refusal]
+        return replace(self._facts, notes=(*self._facts.notes, *dict.fromkeys(told)))
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
         logits = self.outputs(images)[self._answers[0].name].astype(np.float32, copy=False)
@@ -127,6 +137,8 @@ class TrtEngine:
 
     def close(self) -> None:
         if self._slots:
+            for slot in self._slots:
+                slot.close()
             self._slots = []  # contexts go before the engine, the engine before its memory
             del self._engine
             self._device.close()

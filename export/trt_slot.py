@@ -1,8 +1,12 @@
-"""One batch of a TensorRT engine under way: a context with its own buffers and stream."""
+"""One batch of a TensorRT engine under way: a context with its own buffers and stream.
+
+The second batch of one size in a row runs twice: as single launches, and as a CUDA graph of them.
+Equal answers, and the graph is launched from then on; anything else is told and never tried again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +28,14 @@ class Mark(Protocol):
     def milliseconds_since(self, earlier: Mark) -> float: ...
 
 
+class Graph(Protocol):
+    """What is used of ``kernels.memory.Graph``."""
+
+    def launch(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Stream(Protocol):
     """What is used of ``kernels.memory.Stream``."""
 
@@ -33,6 +45,8 @@ class Stream(Protocol):
     def copy_in(self, address: int, host: NDArray[np.generic]) -> None: ...
 
     def copy_out(self, host: NDArray[np.generic], address: int) -> None: ...
+
+    def capture(self, queue: Callable[[], None]) -> Graph: ...
 
     def mark(self) -> Mark: ...
 
@@ -66,11 +80,14 @@ class Tensor:
 
 
 class Slot:
-    """One context with its buffers and stream; at most one batch under way."""
+    """One context with its buffers and stream; at most one batch under way.
+
+    ``refusal``: why no CUDA graph is launched; ``None`` where none was refused.
+    """
 
     def __init__(
         self, engine: tensorrt.ICudaEngine, device: Device, *, image: Tensor,
-        answers: Sequence[Tensor], batch: int,
+        answers: Sequence[Tensor], batch: int, refusal: str | None = None,
     ) -> None:  # fmt: skip
         self._context = engine.create_execution_context()
         if self._context is None:
@@ -87,24 +104,81 @@ class Slot:
             self._answers_at[tensor.name] = device.allocate(tensor.size_bytes(batch))
             self._context.set_tensor_address(tensor.name, self._answers_at[tensor.name])
         self.busy: slice | None = None
+        self.refusal = refusal
+        self._size = 0
+        self._graph: Graph | None = None
 
     def start(self, images: Pixels, *, size: int) -> None:
         """Queues ``images``, filled up with blank ones to ``size``, and their answers."""
-        self._feed(images, size=size)
+        is_again = self._shaped(size)
+        self._fill(images, size=size)
+        if self._graph is not None:
+            self._graph.launch()
+            return
+        self._all(size)
+        if is_again and self.refusal is None:
+            self._graph = self._learnt(size)
+
+    def close(self) -> None:
+        """Lets go of the graph, which must go before the memory it copies from."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+
+    def _all(self, size: int) -> None:
+        """Queues what one call takes, from the host's images to the host's answers."""
+        self._stream.copy_in(self._fed_at, self._fed[:size])
         self._execute()
         for name, host in self.answers.items():
             self._stream.copy_out(host[:size], self._answers_at[name])
 
+    def _learnt(self, size: int) -> Graph | None:
+        """The graph of a call, once it has given the answers of the call under way; else a refusal.
+
+        The call before it had the same shapes: TensorRT settles them outside a capture.
+        """
+        self.wait()
+        wanted = {name: host[:size].copy() for name, host in self.answers.items()}
+        try:
+            graph = self._stream.capture(lambda: self._all(size))
+        except EngineFailed as error:
+            self.refusal = error.fact
+            return None
+        for name, host in self.answers.items():  # no answer may be left from the call before
+            host[:size] = 0
+            self._stream.copy_in(self._answers_at[name], host[:size])
+        graph.launch()
+        self.wait()
+        if all(np.array_equal(self.answers[name][:size], wanted[name]) for name in wanted):
+            return graph
+        graph.close()
+        self.refusal = "A CUDA graph gave other answers than the launches it was made of."
+        for name, host in wanted.items():
+            self.answers[name][:size] = host
+        return None
+
     def device_ms(self, images: Pixels, *, size: int) -> float:
         """Milliseconds between two events of the stream, one on either side of the execution."""
-        self._feed(images, size=size)
+        self._shaped(size)
+        self._fill(images, size=size)
+        self._stream.copy_in(self._fed_at, self._fed[:size])
         begun = self._stream.mark()
         self._execute()
         ended = self._stream.mark()
         self._stream.wait()
         return ended.milliseconds_since(begun)
 
-    def _feed(self, images: Pixels, *, size: int) -> None:
+    def _shaped(self, size: int) -> bool:
+        """Gives the context its batch; whether it had it already. A graph is of one batch."""
+        if size == self._size:
+            return True
+        self.close()
+        if not self._context.set_input_shape(self._image.name, (size, *self._image.shape)):
+            raise EngineFailed(f"The engine refuses {size} images.", "Build it for that batch.")
+        self._size = size
+        return False
+
+    def _fill(self, images: Pixels, *, size: int) -> None:
         fed = self._fed[:size]
         codes = fed.view(np.uint8)
         if self._image.kind == np.int8:
@@ -112,9 +186,6 @@ class Slot:
         else:
             codes[: len(images)] = images
         fed[len(images) :] = 0
-        if not self._context.set_input_shape(self._image.name, (size, *self._image.shape)):
-            raise EngineFailed(f"The engine refuses {size} images.", "Build it for that batch.")
-        self._stream.copy_in(self._fed_at, fed)
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):

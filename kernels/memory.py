@@ -6,6 +6,7 @@ context, so that a runtime built on CUDA's own runtime library finds the same me
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -29,6 +30,13 @@ class Stream(Protocol):
 
     def copy_out(self, host: NDArray[np.generic], address: int) -> None: ...
 
+    def capture(self, queue: Callable[[], None]) -> Graph:
+        """A graph of what ``queue`` queues here, none of which runs yet.
+
+        Raises ``EngineFailed`` where that cannot be captured.
+        """
+        ...
+
     def mark(self) -> Mark:
         """An event behind everything queued so far."""
         ...
@@ -36,6 +44,16 @@ class Stream(Protocol):
     def wait(self) -> None:
         """Returns when everything queued is done."""
         ...
+
+
+class Graph(Protocol):
+    """Work of one stream that is launched as one; to be closed before its device."""
+
+    def launch(self) -> None:
+        """Queues all of it again, on the stream it was captured from."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Mark(Protocol):

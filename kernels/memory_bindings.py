@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .cuda_graph import CudaGraph, library
 from .memory import Mark, no_gpu
 
 
@@ -49,6 +51,9 @@ class BindingsStream:
     def _copy(self, to: int, source: int, size_bytes: int, kind: object) -> None:
         made = self._cuda.cudaMemcpyAsync(to, source, size_bytes, kind, self._stream)
         answer(self._cuda, made)
+
+    def capture(self, queue: Callable[[], None]) -> CudaGraph:
+        return CudaGraph(library(), self.handle, queue)
 
     def mark(self) -> BindingsMark:
         event = answer(self._cuda, self._cuda.cudaEventCreate())

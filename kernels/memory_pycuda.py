@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .cuda_graph import CudaGraph, library
 from .memory import Mark, no_gpu
 
 
@@ -38,6 +40,9 @@ class PyCudaStream:
 
     def copy_out(self, host: NDArray[np.generic], address: int) -> None:
         self._cuda.memcpy_dtoh_async(host, address, self.raw)
+
+    def capture(self, queue: Callable[[], None]) -> CudaGraph:
+        return CudaGraph(library(), self.handle, queue)
 
     def mark(self) -> PyCudaMark:
         event = self._cuda.Event()

@@ -56,6 +56,19 @@ def test_answers_do_not_depend_on_company(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one_by_one, whole)
 
 
+def test_a_call_is_one_cuda_graph_with_the_same_answers(tmp_path: Path) -> None:
+    """Captured on the second batch of a size; a note would tell of a refusal."""
+    trt.build(handmade.residual(bits=4), tmp_path, options=SMALL)
+    batches = [handmade.images(16, seed=seed) for seed in range(4)]
+    with TrtEngine(tmp_path / "model.onnx", launch="one by one") as engine:
+        wanted = [engine(images) for images in batches]
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        for images, answers in zip(batches, wanted, strict=True):
+            np.testing.assert_array_equal(engine(images), answers)
+        np.testing.assert_array_equal(engine(batches[0][:5]), wanted[0][:5])
+        assert not any("one by one" in note for note in engine.facts.notes)
+
+
 def test_a_damaged_plan_is_a_sentence(tmp_path: Path) -> None:
     trt.build(handmade.plain(), tmp_path, options=SMALL)
     path = tmp_path / "model.engine"

@@ -7,7 +7,7 @@ them is tested in tests/device.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,10 +34,30 @@ class HostMark:
         return self.at_ms - earlier.at_ms
 
 
+class HostGraph:
+    """Work that is queued again when it is launched."""
+
+    made: list[HostGraph]
+
+    def __init__(self, stream: HostStream, work: list[tuple[str, object, object]]) -> None:
+        self.stream, self.work, self.launches, self.is_open = stream, work, 0, True
+        HostGraph.made.append(self)
+
+    def launch(self) -> None:
+        assert self.is_open
+        self.launches += 1
+        self.stream.queue += self.work
+
+    def close(self) -> None:
+        self.is_open = False
+
+
 class HostStream:
     """Work is queued, and done only when waited for: an answer read too early is wrong."""
 
     made: list[HostStream]
+    refusal = ""
+    graphs_are_wrong = False
 
     def __init__(self) -> None:
         self.handle = len(HostStream.made)
@@ -50,6 +70,16 @@ class HostStream:
 
     def copy_out(self, host: NDArray[np.generic], address: int) -> None:
         self.queue.append(("out", host, address))
+
+    def capture(self, queue: Callable[[], None]) -> HostGraph:
+        assert not self.queue, "captured while work is under way"
+        queue()
+        work, self.queue = self.queue, []
+        if HostStream.refusal:
+            raise EngineFailed(HostStream.refusal, "Run without CUDA graphs.")
+        if HostStream.graphs_are_wrong:
+            work = [each for each in work if each[0] != "run"]
+        return HostGraph(self, work)
 
     def mark(self) -> HostMark:
         made = HostMark()
@@ -166,7 +196,7 @@ class Engine:
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file that the stand-in takes for a plan: its text says the batch and the input type."""
     MEMORY.clear()
-    HostStream.made = []
+    HostStream.made, HostGraph.made = [], []
     HostDevice.open_ones = 0
     stand_in = SimpleNamespace(
         __name__="tensorrt", __version__="10.3.0", nptype=np.dtype,
@@ -184,6 +214,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(trt_engine, "open_device", HostDevice)
     yield tmp_path / "model.engine"
     assert HostDevice.open_ones == 0, "a device was left open"
+    assert not any(graph.is_open for graph in HostGraph.made), "a graph was left open"
 
 
 def wanted(images: NDArray[np.uint8], zero: int) -> NDArray[np.float32]:
@@ -258,3 +289,70 @@ def test_a_batch_that_the_engine_refuses_is_a_sentence(plan: Path) -> None:
         pytest.raises(EngineFailed, match="refuses 5 images"),
     ):
         engine(handmade.images(1))
+
+
+def answers_hold(engine: trt_engine.TrtEngine, counts: list[int]) -> None:
+    for seed, count in enumerate(counts):
+        images = handmade.images(count, seed=seed)
+        np.testing.assert_array_equal(engine(images), wanted(images, 128))
+
+
+def test_the_second_batch_of_a_size_is_captured_and_later_ones_are_launched(plan: Path) -> None:
+    plan.write_text("-1 1 int8")
+    with trt_engine.TrtEngine(plan) as engine:
+        answers_hold(engine, [3])
+        assert not HostGraph.made  # TensorRT settles the shapes outside a capture
+        answers_hold(engine, [3])
+        [graph] = HostGraph.made
+        assert graph.launches == 1
+        assert [kind for kind, *_ in graph.work] == ["in", "run", "out"]
+        answers_hold(engine, [3, 3, 3])
+        assert graph.launches == 4
+        assert not any("one by one" in note for note in engine.facts.notes)
+
+
+def test_another_size_lets_go_of_the_graph(plan: Path) -> None:
+    plan.write_text("-1 1 int8")
+    with trt_engine.TrtEngine(plan) as engine:
+        answers_hold(engine, [3, 3, 2])
+        assert [graph.is_open for graph in HostGraph.made] == [False]
+        answers_hold(engine, [3, 2, 3, 2])
+        assert len(HostGraph.made) == 1  # sizes that take turns are not worth a graph
+        answers_hold(engine, [2, 2])
+        assert [graph.is_open for graph in HostGraph.made] == [False, True]
+
+
+def test_both_slots_launch_their_own(plan: Path) -> None:
+    plan.write_text("-1 1 int8")
+    with trt_engine.TrtEngine(plan) as engine:
+        answers_hold(engine, [24])
+        assert [(graph.stream.handle, graph.launches) for graph in HostGraph.made] == [
+            (0, 2), (1, 2)
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("refusal", "wrong", "told"),
+    [
+        ("CUDA does not end a capture: X.", False, "one by one: CUDA does not end a capture: X"),
+        ("", True, "one by one: A CUDA graph gave other answers than"),
+    ],
+)
+def test_what_cannot_be_a_graph_is_told_and_not_tried_again(
+    refusal: str, wrong: bool, told: str, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostStream, "refusal", refusal)
+    monkeypatch.setattr(HostStream, "graphs_are_wrong", wrong)
+    plan.write_text("-1 1 int8")
+    with trt_engine.TrtEngine(plan) as engine:
+        answers_hold(engine, [3, 3, 3, 3, 3])
+        assert len(HostGraph.made) == int(wrong)
+        assert sum(told in note for note in engine.facts.notes) == 1
+
+
+def test_launches_one_by_one_can_be_asked_for(plan: Path) -> None:
+    plan.write_text("-1 1 int8")
+    with trt_engine.TrtEngine(plan, launch="one by one") as engine:
+        answers_hold(engine, [3, 3, 3])
+        assert not HostGraph.made
+        assert "launched one by one: as asked" in engine.facts.notes
