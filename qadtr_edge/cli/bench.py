@@ -131,7 +131,7 @@ def _timed(
         return latency.rows(
             subjects, images, plan=plan, on_window=progress.advance,
             energy_of=lambda engine: energy.of_engine(
-                source, engine, images, window_s=plan.window_s
+                source, engine, images=images, window_s=plan.window_s
             ),
         )  # fmt: skip
 

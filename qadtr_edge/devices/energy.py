@@ -52,7 +52,7 @@ class Energy:
 
 
 def of_engine(
-    source: Source, engine: Callable[[Pixels], object], images: Pixels, *, window_s: float
+    source: Source, engine: Callable[[Pixels], object], *, images: Pixels, window_s: float
 ) -> Energy | None:
     """The energy of the engine on this batch, over ``WINDOW_S`` at least; ``None`` untold."""
     if source.meter is None:
