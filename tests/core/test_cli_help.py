@@ -35,6 +35,13 @@ def test_there_are_commands_and_sub_commands() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_it_answers_in_json_when_asked(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    if not hasattr(command, "commands"):
+        assert "--json" in {name for option in command.params for name in option.opts}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_its_example_is_a_call_of_it_that_parses(path: tuple[str, ...]) -> None:
     for line in examples(path):
         assert parse(line)[: len(path)] == path
