@@ -46,7 +46,11 @@ def arguments(
     pixels: Pixels, mask: NDArray[np.bool_], *, placements: Placements, image_px: tuple[int, int],
     flip: int = FLIP_TO_CODES,
 ) -> Arguments:  # fmt: skip
-    """The kernel's arguments for ``pixels`` (3, h, w), or (N, 3, h, w), placed on N images."""
+    """The kernel's arguments for ``pixels`` (3, h, w), or (N, 3, h, w), placed on N images.
+
+    For one copy of the patch: of several, each goes through the kernel by itself.
+    """
+    assert not placements.more, "the arguments of one copy"
     fixed, corner, side = coefficients(placements, patch_px=mask.shape, image_px=image_px)
     count = len(placements.top)
     stride = pixels[0].size if pixels.ndim == 4 else 0

@@ -89,6 +89,7 @@ class Placements:
       1/3, so that no corner is dented. ``None``: seen straight on.
     - ``contrast``, ``brightness``: ``(N,) float64``, the light on the patch: what its bytes are
       multiplied by, and what is added to them, in bytes. ``None``: 1, and 0.
+    - ``more``: where further copies of the patch land on the same images, pasted in this order.
     """
 
     top: NDArray[np.float64]
@@ -98,6 +99,7 @@ class Placements:
     corners: NDArray[np.float64] | None = None
     contrast: NDArray[np.float64] | None = None
     brightness: NDArray[np.float64] | None = None
+    more: tuple[Placements, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

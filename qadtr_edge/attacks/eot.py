@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..patch import light
 from ..patch.paste import FRACTION_BITS, footprint
+from ..patch.places import copies
 from ..types import Placements
 
 
@@ -27,12 +28,26 @@ def paste(
     placements: Placements,
     which: NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """``images (N, 3, H, W)`` with a patch on each; differentiable in ``pixels``.
+    """``images (N, 3, H, W)`` with a patch, or copies, on each; differentiable in ``pixels``.
 
     ``pixels`` is ``(3, h, w)``, one patch for all images, or ``(P, 3, h, w)`` with ``which (N,)``
     telling the patch of each image. All are float32 on one scale, which is 0 to 255 where the
     placements vary the light. Outside the footprint the images come through bit for bit.
     """
+    for one in copies(placements):
+        images = _pasted(images, pixels, mask=mask, placements=one, which=which)
+    return images
+
+
+def _pasted(
+    images: Tensor,
+    pixels: Tensor,
+    *,
+    mask: NDArray[np.bool_],
+    placements: Placements,
+    which: NDArray[np.int64] | None,
+) -> Tensor:
+    """The images with one copy on each."""
     height, width = images.shape[2:]
     where = footprint(placements, mask=mask, image_px=(height, width))
     source = (where.down >> FRACTION_BITS) * mask.shape[1] + (where.across >> FRACTION_BITS)

@@ -106,10 +106,10 @@ class Pgd:
         """The policy of the placement, which keeps patches as they are stored."""
         how = policy(self.placement, image_px=min(image_px))
         check_fit(how, self.patch_px, image_px=image_px)
-        if not how.is_upright or how.is_lit:
+        if not how.is_upright or how.is_lit or how.copies > 1:
             raise BadInput(
-                f"{self.name} shows its patches as they are stored, and the placement {how.name} "
-                "turns them.",
+                f"{self.name} shows one patch as it is stored, and the placement {how.name} "
+                "does not.",
                 "Give --placement plain, centre, fixed:TOP,LEFT or within:MASK.png.",
             )
         return how

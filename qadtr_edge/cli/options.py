@@ -92,8 +92,9 @@ Placement = Annotated[
     typer.Option(
         "--placement",
         metavar="HOW",
-        help="random, plain, physical (perspective and light too), centre, fixed:TOP,LEFT, or "
-        "within:MASK.png (on its white alone). Default: the attack's own.",
+        help="random, plain, physical (perspective and light too), within:MASK.png (on its white "
+        "alone), any of these with *N for N copies, centre, or fixed:TOP,LEFT. Default: the "
+        "attack's own.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]

@@ -41,7 +41,8 @@ def is_plain(places: Placements) -> bool:
 
 def without(places: Placements) -> Placements:
     """The same places, the patch shown as it is stored."""
-    return replace(places, contrast=None, brightness=None)
+    further = tuple(without(one) for one in places.more)
+    return replace(places, contrast=None, brightness=None, more=further)
 
 
 def lit(pixels: Pixels, places: Placements) -> Pixels:

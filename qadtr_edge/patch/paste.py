@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ..types import Pixels, Placements
 from . import light, perspective
 from .placement import box
+from .places import copies
 
 FRACTION_BITS = 16
 ONE = 1 << FRACTION_BITS
@@ -59,30 +60,41 @@ def paste(
     assert images.dtype == pixels.dtype == np.uint8, "pixels are uint8 outside a model"
     assert pixels.shape[-2:] == mask.shape
     assert len(placements.top) == len(images)
-    if not light.is_plain(placements):
-        pixels = light.lit(pixels, placements)
     pasted = images.copy()
-    if _is_upright(placements, patch_px=mask.shape, image_px=images.shape[2:]):
-        _paste_upright(pasted, pixels, mask=mask, placements=placements)
-        return pasted
+    for one in copies(placements):
+        shown = pixels if light.is_plain(one) else light.lit(pixels, one)
+        if _is_upright(one, patch_px=mask.shape, image_px=images.shape[2:]):
+            _paste_upright(pasted, shown, mask=mask, placements=one)
+        else:
+            _paste_anyhow(pasted, shown, mask=mask, placements=one)
+    return pasted
+
+
+def _paste_anyhow(
+    images: Pixels, pixels: Pixels, *, mask: NDArray[np.bool_], placements: Placements
+) -> None:
+    """Writes patches into ``images``, pixel by pixel of their footprint."""
     where = footprint(placements, mask=mask, image_px=(images.shape[2], images.shape[3]))
     source = (where.down >> FRACTION_BITS) * mask.shape[1] + (where.across >> FRACTION_BITS)
     plane = images.shape[2] * images.shape[3]
     landing = where.image * (3 * plane) + where.row * images.shape[3] + where.column
-    flat = pasted.reshape(-1)
+    flat = images.reshape(-1)
     for channel in range(3):
         if pixels.ndim == 3:
             colours = pixels[channel].reshape(-1)[source]
         else:
             colours = pixels[:, channel].reshape(len(images), -1)[where.image, source]
         flat[landing + channel * plane] = colours
-    return pasted
 
 
 def footprint(
     placements: Placements, *, mask: NDArray[np.bool_], image_px: tuple[int, int]
 ) -> Footprint:
-    """Which pixels of each ``image_px`` image the masked patch covers, and what each one shows."""
+    """Which pixels of each ``image_px`` image the masked patch covers, and what each one shows.
+
+    Of one copy: those of several are pasted one after the other.
+    """
+    assert not placements.more, "the footprint of one copy"
     fixed, corner, side = coefficients(placements, patch_px=mask.shape, image_px=image_px)
     rows: Int32 = np.add.outer(corner[0], np.arange(side[0], dtype=np.int32))
     columns: Int32 = np.add.outer(corner[1], np.arange(side[1], dtype=np.int32))

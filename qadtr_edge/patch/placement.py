@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from .. import streams
 from ..errors import BadInput, UnknownName
 from ..types import Placements
 from . import region
+from .copies import LARGEST_SHARE, apart
 
 LARGE_IMAGE_PX = 96
 """Images with a shorter side than this are treated like CIFAR, others like ImageNet."""
@@ -29,8 +31,9 @@ FLAT_DRAWS, DRAWS = 4, 14
 
 
 WITHIN = "within:"
+_COPIES = re.compile(r"(.+)\*([2-9]|[1-9]\d+)")
 
-LATER = ("tilt", "contrast", "brightness", "within")
+LATER = ("tilt", "contrast", "brightness", "within", "copies")
 """What a policy says since keys of rows were first stored; at rest, keys leave it out."""
 
 
@@ -41,7 +44,8 @@ class Policy:
     ``corner``: top and left of the one place of a fixed policy; ``centred``: the middle. ``tilt``:
     each corner of the patch stands further in by a share of its sides, uniform from 0 to this.
     ``contrast`` is uniform in [low, high], the brightness in ±``brightness`` bytes. ``within``: the
-    region, as text, that the patch's rectangle must lie in; it stands upright then.
+    region, as text, that the patch's rectangle must lie in; it stands upright then. ``copies``: how
+    many times the patch is pasted on an image, none touching another.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Policy:
     contrast: tuple[float, float] = (1.0, 1.0)
     brightness: float = 0.0
     within: str | None = None
+    copies: int = 1
 
     def __repr__(self) -> str:
         """All it says; keys of rows are made of this, so what is ``LATER`` only where it acts."""
@@ -71,7 +76,7 @@ class Policy:
         return self.contrast != (1.0, 1.0) or self.brightness != 0.0
 
 
-NAMES = ("random", "plain", "physical", "centre", "fixed:TOP,LEFT", "within:MASK.png")
+NAMES = ("random", "plain", "physical", "centre", "fixed:TOP,LEFT", "within:MASK.png", "random*2")
 
 
 def policy(name: str, *, image_px: int) -> Policy:
@@ -81,16 +86,26 @@ def policy(name: str, *, image_px: int) -> Policy:
       for large images is that of the public PatchAttack code; the small one is this project's.
     - ``plain``: uniform place, no rotation, scale 1.
     - ``physical``: as ``random``, and what a print meets besides: perspective, every corner up to
-      an eighth of a side further in (half of what torchvision's ``RandomPerspective`` does unasked,
-      which is what ART's patch attack draws perspective with); contrast 0.8 to 1.2 and brightness
-      ±10 % of white, the ranges of Thys et al. (arXiv 1904.08653).
+      an eighth of a side further in (half of what torchvision's ``RandomPerspective`` does unasked;
+      ART's patch attack draws corners alike); contrast 0.8 to 1.2 and brightness ±10 % of white,
+      the ranges of Thys et al. (arXiv 1904.08653).
     - ``centre``: the middle. ``fixed:TOP,LEFT``: that corner. Neither rotates.
     - ``within:MASK.png``: as ``plain``, the patch's rectangle wholly on white pixels of a black and
       white picture as large as the images; a region of ``region.py`` may stand for the picture, and
       its digest is what rows are named by.
+    - Any of these with several places and ``*N`` behind it: N copies, each placed by itself, none
+      touching another.
 
     Raises ``UnknownName`` for any other name, ``BadInput`` for a picture that is no mask.
     """
+    if match := _COPIES.fullmatch(name):
+        one = policy(match[1], image_px=image_px)
+        if one.corner is not None or one.centred:
+            raise BadInput(
+                f"{match[1]} is one place, and {name} asks for {match[2]}.",
+                "Give random*N, plain*N, physical*N or within:MASK.png*N.",
+            )
+        return replace(one, name=spoken(resolved(name)), copies=int(match[2]))
     degrees = 15.0 if image_px < LARGE_IMAGE_PX else 22.5
     if name == "random":
         return Policy(name, degrees=degrees, scale=(0.9, 1.1))
@@ -113,16 +128,23 @@ def policy(name: str, *, image_px: int) -> Policy:
 
 def resolved(name: str) -> str:
     """The name of a policy with its picture read: what can be kept, and needs no file any more."""
-    where = name.removeprefix(WITHIN)
-    if where == name or region.is_text(where):
+    where, behind = _parts(name)
+    if where is None or region.is_text(where):
         return name
-    return WITHIN + region.read(Path(where))
+    return WITHIN + region.read(Path(where)) + behind
 
 
 def spoken(name: str) -> str:
     """What rows call the places of a resolved name: its region by its digest."""
-    where = name.removeprefix(WITHIN)
-    return name if where == name else WITHIN + region.digest(where)
+    where, behind = _parts(name)
+    return name if where is None else WITHIN + region.digest(where) + behind
+
+
+def _parts(name: str) -> tuple[str | None, str]:
+    """Of ``within:REGION*N`` the region and ``*N``, either of which may not be there."""
+    match = _COPIES.fullmatch(name)
+    one, behind = (match[1], f"*{match[2]}") if match else (name, "")
+    return (one.removeprefix(WITHIN) if one.startswith(WITHIN) else None), behind
 
 
 def place(
@@ -137,17 +159,39 @@ def place(
     """One place on each image of ``ids``; row i depends on (seed, ``ids[i]``, policy, draw) alone.
 
     ``patch_px`` and ``image_px`` are rows and columns. ``draw`` counts repeated tries: each is an
-    independent set of places. Raises ``BadInput`` when the patch does not fit.
+    independent set of places. Of several copies the later ones stand in ``more``. Raises
+    ``BadInput`` when the patch does not fit.
     """
-    chance = streams.uniform(
-        seed, f"placement:{how.name}:{draw}", indices=ids,
-        draws=DRAWS if how.tilt or how.is_lit else FLAT_DRAWS,
+    check_fit(how, patch_px, image_px=image_px)
+    stream = f"placement:{how.name}:{draw}"
+
+    def single(on: NDArray[np.int64], name: str) -> Placements:
+        return _single(how, on, seed=seed, name=name, patch_px=patch_px, image_px=image_px)
+
+    if how.copies == 1:
+        return single(ids, stream)
+    return apart(
+        lambda on, name: single(on, f"{stream}:{name}"), partial(_boxes, patch_px=patch_px),
+        ids=ids, copies=how.copies,
     )  # fmt: skip
+
+
+def _single(
+    how: Policy,
+    ids: NDArray[np.int64],
+    *,
+    seed: int,
+    name: str,
+    patch_px: tuple[int, int],
+    image_px: tuple[int, int],
+) -> Placements:
+    """One place on each image, by the stream ``name``."""
+    draws = DRAWS if how.tilt or how.is_lit else FLAT_DRAWS
+    chance = streams.uniform(seed, name, indices=ids, draws=draws)
     degrees = how.degrees * (2.0 * chance[:, 0] - 1.0)
     scale = how.scale[0] + (how.scale[1] - how.scale[0]) * chance[:, 1]
     height, width = (scale * side for side in patch_px)
     box_height, box_width = box(height, width, degrees=degrees)
-    check_fit(how, patch_px, image_px=image_px)
     if how.corner is not None:
         top, left = (np.full(len(ids), float(side)) for side in how.corner)
     elif how.centred:
@@ -178,6 +222,14 @@ def place(
     return found
 
 
+def _boxes(places: Placements, *, patch_px: tuple[int, int]) -> NDArray[np.float64]:
+    """First row, first column, end row and end column of each patch's upright box, ``(N, 4)``."""
+    sides = [places.scale * side for side in patch_px]
+    half = np.stack(box(sides[0], sides[1], degrees=places.degrees), axis=1) / 2
+    middle = np.stack([places.top + sides[0] / 2, places.left + sides[1] / 2], axis=1)
+    return np.concatenate([middle - half, middle + half], axis=1)
+
+
 def box(
     height: NDArray[np.float64], width: NDArray[np.float64], *, degrees: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -205,6 +257,7 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
         return
     if how.within is not None:
         _check_region(how.within, patch_px, image_px=image_px)
+        _check_room(how, patch_px[0] * patch_px[1], room_px=int(region.pixels(how.within).sum()))
         return
     largest = np.array([how.scale[1]])
     # The box grows with the angle up to 45 degrees for a square; a grid is exact enough for others.
@@ -215,6 +268,18 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
             f"{spoken}, rotated and scaled by the policy {how.name!r}, does not fit in {field}.",
             "Give a smaller --patch-size, or --placement plain, which does not rotate.",
         )
+    _check_room(how, float((high * wide).max()), room_px=image_px[0] * image_px[1])
+
+
+def _check_room(how: Policy, box_px: float, *, room_px: int) -> None:
+    """Raises ``BadInput`` for so many copies that they would hardly find places apart."""
+    if how.copies > 1 and how.copies * box_px > LARGEST_SHARE * room_px:
+        most = int(LARGEST_SHARE * room_px / box_px)
+        raise BadInput(
+            f"{how.copies} copies of the patch have no room beside each other.",
+            f"Give at most {most}, or a smaller --patch-size." if most > 1
+            else "Give a smaller --patch-size, or one patch.",
+        )  # fmt: skip
 
 
 def _check_region(within: str, patch_px: tuple[int, int], *, image_px: tuple[int, int]) -> None:

@@ -194,7 +194,7 @@ def test_pgd_stays_where_its_placement_says() -> None:
     assert set(fixed.placements.left) == {7.0}
     centre = search(Pgd(placement="centre", restarts=1, **SMALL))
     assert set(centre.placements.left) == {5.0}
-    with pytest.raises(BadInput, match="as they are stored"):
+    with pytest.raises(BadInput, match="as it is stored"):
         search(Pgd(placement="random", **SMALL))
     with pytest.raises(BadInput, match="sticks out"):
         search(Pgd(placement="fixed:14,0", **SMALL))
