@@ -69,7 +69,7 @@ def test_bash_completes_after_the_script_that_is_shown(tmp_path: Path) -> None:
     program.write_text(f"#!{sys.executable}\n{CODE}\n")
     program.chmod(0o755)
     script = (
-        'eval "$(qadtr-edge --show-completion bash)"\n'
+        'eval "$(qadtr-edge --show-completion)"\n'
         "COMP_WORDS=(qadtr-edge attack --suite d); COMP_CWORD=3\n"
         '_qadtr_edge_completion qadtr-edge; echo "${COMPREPLY[@]}"\n'
     )
