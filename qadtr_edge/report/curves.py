@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import metrics, statistics
 from ..analysis.figure import COLOURS
 from ..errors import BadInput
 from ..patch import placed
-from ..types import PlacedPatches
+from ..types import PlacedPatches, Result
 from . import words
 from .document import Document
 from .pictures import Sources
@@ -30,7 +30,7 @@ def curves(document: Document, sources: Sources) -> Section:
     """One figure and one table for each kind of budget that was varied."""
     queries, medians = _over_queries(document, sources)
     sizes = _over_sizes(document.rows)
-    seeds = _over_seeds(document)
+    seeds, places, leads = _over_seeds(document), _over_places(document), _over_leads(document.rows)
     missing, tables, figures = [], [], []
     for found, name, across, absent in (
         (queries, "queries", "queries an image", "No search on an engine was run with its queries "
@@ -39,6 +39,10 @@ def curves(document: Document, sources: Sources) -> Section:
          "--patch-size."),
         (seeds, "restarts", "patches of other seeds, per-image union", "Only one seed was tried "
          "of each patch: repeat with another --seed."),
+        (places, "places", "draws of places, per-image union", "Only one draw of places was tried "
+         "of each patch: a suite draws several."),
+        (leads, "kappa", "lead in logits a patch is kept at", "No patches were kept at several "
+         "leads: qadtr-edge attack --suite default."),
     ):  # fmt: skip
         if found:
             figures.append(_figure(name, across, found=found))
@@ -116,32 +120,44 @@ def _over_sizes(rows: Sequence[Row]) -> dict[str, Points]:
 
 def _over_seeds(document: Document) -> dict[str, Points]:
     """Per-image union over the first 1, 2, … patches that differ in their seed alone."""
-    groups: dict[tuple[object, ...], dict[int, Row]] = defaultdict(dict)
+    return _unions(document, lambda row: row.patch_seed or 0, held=lambda row: row.seed)
+
+
+def _over_places(document: Document) -> dict[str, Points]:
+    """Per-image union over the first 1, 2, … draws of places, of the patch of the first seed."""
+    return _unions(document, lambda row: row.seed, held=lambda row: row.patch_seed or 0)
+
+
+def _unions(
+    document: Document, varied: Callable[[Result], int], *, held: Callable[[Result], int]
+) -> dict[str, Points]:
+    """Unions over rows that differ in what is ``varied``, in its order, at the least ``held``."""
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in document.rows:
         result = row.result
-        if row.is_control or result.patch_seed is None:
-            continue
-        setting = (_label(row), result.target, result.victim, result.data_digest,
-                   result.engine_digest)  # fmt: skip
-        groups[setting].setdefault(result.patch_seed, row)
+        if not row.is_control and result.patch_seed is not None:
+            setting = (_label(row), result.target, result.data_digest, result.engine_digest)
+            groups[(*setting, result.victim)].append(row)
     found: dict[str, Points] = {}
     for group in groups.values():
-        if len(group) < 2:
+        least = min(held(row.result) for row in group)
+        chosen = {varied(row.result): row for row in group if held(row.result) == least}
+        if len(chosen) < 2:
             continue
         try:
             each = [
-                document.evidence.store.outcomes(group[seed].result.key) for seed in sorted(group)
+                document.evidence.store.outcomes(chosen[number].result.key)
+                for number in sorted(chosen)
             ]
         except BadInput:
             continue
-        row = next(iter(group.values()))
-        target = row.result.target
+        target = group[0].result.target
         able = metrics.eligible(each[0].clean.labels, each[0].truth, target=target)
         won = np.stack([
             metrics.succeeded(one.patched.labels, one.truth, target=target) for one in each
         ])  # fmt: skip
         counts = range(1, len(each) + 1)
-        found[f"{_label(row)} on {row.result.victim}"] = (
+        found[f"{_label(group[0])} on {group[0].result.victim}"] = (
             list(counts),
             [metrics.rate(int((metrics.union(won[:k]) & able).sum()), int(able.sum()))
              for k in counts],
@@ -149,11 +165,31 @@ def _over_seeds(document: Document) -> dict[str, Points]:
     return found
 
 
+def _over_leads(rows: Sequence[Row]) -> dict[str, Points]:
+    """Success in simulation and on the engine of patches kept once they led by so many logits.
+
+    On the images right on both: the gap between the two is what transfer loses at that lead.
+    """
+    found: dict[str, dict[float, float]] = defaultdict(dict)
+    for row in rows:
+        result, counts = row.result, row.result.counts
+        both, b, c, n = (counts.both_fooled, counts.sim_only, counts.engine_only,
+                         counts.both_eligible)  # fmt: skip
+        if result.kappa is None or both is None or b is None or c is None or not n:
+            continue
+        label = f"{title(result.engine, result.bits)} {result.attack}, {row.size} px, "
+        label += f"{words.goal(row)} on {result.victim}"
+        found[f"{label}, simulation"].setdefault(result.kappa, metrics.rate(both + b, n))
+        found[f"{label}, engine"].setdefault(result.kappa, metrics.rate(both + c, n))
+    return {label: (sorted(at), [at[lead] for lead in sorted(at)]) for label, at in found.items()
+            if len(at) > 1}  # fmt: skip
+
+
 def _label(row: Row) -> str:
     result = row.result
     return (
-        f"{title(result.engine, result.bits)} {result.attack}, {row.size} px, {words.goal(row)}, "
-        f"{result.placement}"
+        f"{title(result.engine, result.bits)} {words.attack(row)}, {row.size} px, "
+        f"{words.goal(row)}, {result.placement}"
     )
 
 

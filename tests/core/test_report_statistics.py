@@ -11,7 +11,15 @@ import pytest
 import reported
 from qadtr_edge import metrics, resampling, runs, statistics
 from qadtr_edge.analysis.finding import Table
-from qadtr_edge.report import attacked, document, equal, evidence, transferred
+from qadtr_edge.report import (
+    attacked,
+    curves,
+    document,
+    equal,
+    evidence,
+    pictures,
+    transferred,
+)
 from qadtr_edge.report.section import Section
 from qadtr_edge.results import Answers, Outcomes, Store
 
@@ -164,6 +172,35 @@ def test_places_are_averaged_by_image(tmp_path: Path) -> None:
         f"{100 * won.mean():.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
     )
     assert line["mean excess [95 %]"].endswith("points")
+
+
+def test_success_over_places_is_a_union_of_the_first_patch(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    reported.again(run, "gap", seed=1)
+    reported.again(run, "gap", seed=1, patch_seed=1)
+    found = curves.curves(composed(run), pictures.sources(evidence.read(run), root=None))
+    rates = [row["ASR"] for row in named(found, "Attack success over draws of places")]
+    first, second, _ = outcomes(run)
+    able = first.clean.labels == first.truth
+    won = [able & (one.patched.labels != one.truth) for one in (first, second)]
+    expected = [won[0].sum() / able.sum(), (won[0] | won[1]).sum() / able.sum()]
+    assert rates == [f"{100 * rate:.1f} %" for rate in expected]
+    assert "curve-places" in [one.name for one in found.figures]
+
+
+def test_success_by_the_lead_a_patch_is_kept_at(tmp_path: Path) -> None:
+    """On the images right on both, so that the two lines differ by what transfer lost alone."""
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("pgd",))
+    rows = {kappa: reported.again(run, "pgd", kappa=kappa) for kappa in (0.0, 3.0)}
+    found = curves.curves(composed(run), pictures.sources(evidence.read(run), root=None))
+    lines = {(row["attack"].rpartition(", ")[2], row["lead in logits a patch is kept at"]):
+             row["ASR"] for row in named(found, "Attack success over lead in logits")}  # fmt: skip
+    for kappa, row in rows.items():
+        counts = row.counts
+        assert counts.both_eligible
+        for side, alone in (("simulation", counts.sim_only), ("engine", counts.engine_only)):
+            share = ((counts.both_fooled or 0) + (alone or 0)) / counts.both_eligible
+            assert lines[side, f"{kappa:g}"] == f"{100 * share:.1f} %"
 
 
 def test_a_patch_that_brings_its_place_has_no_control(tmp_path: Path) -> None:
