@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import metrics
 from ..data.dataset import Dataset
+from ..errors import BadInput
 from ..patch.placement import Policy, check_fit
 from ..types import Labels, Pixels
 from .queries import BATCH, Ledger, Model, Told
@@ -46,12 +47,18 @@ def masks_of(
 ) -> tuple[list[tuple[int, int]], tuple[int, int]]:
     """First pixels of masks that hide any patch of that size, and rows and columns of each.
 
-    Raises ``BadInput`` when the patch does not fit.
+    Raises ``BadInput`` when the patch does not fit, or is hidden only where the image is.
     """
     check_fit(Policy("plain"), patch_px, image_px=image_px)
     (tops, rows), (lefts, columns) = (
         cover(outer, inner, count=per_axis) for outer, inner in zip(image_px, patch_px, strict=True)
     )
+    if (rows, columns) == image_px:
+        raise BadInput(
+            f"A mask that hides a {patch_px[0]}x{patch_px[1]} patch hides the whole image, and "
+            "nothing is left to certify.",
+            "Certify a smaller patch: --patch-size 6.",
+        )
     return [(int(top), int(left)) for top in tops for left in lefts], (rows, columns)
 
 

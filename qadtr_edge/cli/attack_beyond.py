@@ -21,12 +21,6 @@ def lines(found: Answer) -> Iterator[str]:
             yield beyond.certified(width.certified)
 
 
-def name(row: Row) -> str:
-    """The attack of a row, and the lead at which its patches were kept."""
-    kappa = row.result.kappa
-    return row.result.attack if kappa is None else f"{row.result.attack}, first by {kappa:g}"
-
-
 MARGINS = (
     "engine", "attack", "made on", "kept", "wins in simulation", "on the engine", "gap",
     "sim / engine only",

@@ -21,6 +21,11 @@ from .attack_plan import Plan
 from .attack_search import Asked
 
 
+def require(plan: Plan) -> None:
+    """Raises ``BadInput`` when no mask hides the patch and leaves something of the image."""
+    certificate.masks_of(_image_px(plan), plan.patch_px)
+
+
 def certified(plan: Plan, asked: Asked) -> dict[str, Json]:
     """How many images are certified against a patch of that size, and what that costs.
 
@@ -43,8 +48,7 @@ def certified(plan: Plan, asked: Asked) -> dict[str, Json]:
 
 def _measured(plan: Plan, asked: Asked) -> dict[str, Json]:
     data, facts = plan.test, asked.facts
-    image_px = (data.images.shape[2], data.images.shape[3])
-    masks, _ = certificate.masks_of(image_px, plan.patch_px)
+    masks, _ = certificate.masks_of(_image_px(plan), plan.patch_px)
     total = len(data) * certificate.pairs(len(masks))
     label = f"Certifying {facts.engine} {width_name(facts.bits)}"
     with console.Progress(label, total, unit="pairs of masks") as bar:
@@ -71,6 +75,11 @@ def _measured(plan: Plan, asked: Asked) -> dict[str, Json]:
         "inferences": made.shown,
         "certified_ids": [int(number) for number in data.ids[made.certified]],
     }
+
+
+def _image_px(plan: Plan) -> tuple[int, int]:
+    rows, columns = plan.test.images.shape[2:]
+    return rows, columns
 
 
 def _share(name: str, held: int, *, of: int) -> dict[str, Json]:

@@ -23,6 +23,7 @@ from . import (
     attack_ablation,
     attack_answer,
     attack_beside,
+    attack_certificate,
     attack_plan,
     attack_replay,
     attack_suite,
@@ -48,6 +49,8 @@ def carried_out(
     A suite's verdict is kept in the run. ``before``: the run it is compared with; ``without``: runs
     trained without a part of the defence, by that part.
     """
+    if plan.certificate:
+        attack_certificate.require(plan)
     store = Store(plan.run.results, plan.run.labels)
     known = None if before is None else attack_verdict.baseline(before, suite=suite)
     if suite is not None and (absent := attack_suite.absent(suite)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .. import console
+from ..report import words
 from ..report.rows import Row
 from ..report.warnings import title
 from ..types import FLOAT_BITS
@@ -94,7 +95,7 @@ def _attacks(rows: Iterable[Row], class_names: Sequence[str]) -> list[list[str]]
     for row in rows:
         result = row.result
         key = (
-            title(result.engine, result.bits), result.tier, attack_beyond.name(row), result.victim,
+            title(result.engine, result.bits), result.tier, words.attack(row), result.victim,
             _goal(row, class_names), result.threat,
         )  # fmt: skip
         groups.setdefault(key, []).append(row)

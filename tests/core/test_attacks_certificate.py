@@ -78,6 +78,9 @@ def test_a_patch_larger_than_the_image_is_refused() -> None:
     images = np.zeros((1, 3, 8, 8), np.uint8)
     with pytest.raises(BadInput, match="9x9"):
         certify(brightness, _data(images, np.zeros(1, np.int64)), patch_px=(9, 9))
+    with pytest.raises(BadInput, match="hides the whole image"):
+        certify(brightness, _data(images, np.zeros(1, np.int64)), patch_px=(8, 8))
+    certify(brightness, _data(images, np.zeros(1, np.int64)), patch_px=(8, 7))
 
 
 def _double_masked(image: np.ndarray, starts: np.ndarray, length: int) -> int:
