@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -33,12 +33,17 @@ def float_origin(graph: f.FloatGraph) -> Origin:
     return Origin(layers=names, bits=FLOAT_BITS, notes=graph.notes)
 
 
-def spell_float(graph: f.FloatGraph) -> onnx.ModelProto:
-    """``graph`` as ONNX, for any runtime."""
+def spell_float(
+    graph: f.FloatGraph, *, product: Literal["Gemm", "Conv"] = "Gemm"
+) -> onnx.ModelProto:
+    """``graph`` as ONNX, for any runtime; a matrix ``product`` can be a 1x1 convolution."""
     writer = Writer()
     _write_input(writer, graph)
     for node in graph.nodes:
-        _write(writer, node, graph)
+        if isinstance(node, f.FloatLinear) and product == "Conv":
+            _write_as_convolution(writer, node, graph)
+        else:
+            _write(writer, node, graph)
     return writer.model(
         size=graph.image[1:],
         classes=graph.classes,
@@ -68,6 +73,19 @@ def _write(writer: Writer, node: f.FloatNode, graph: f.FloatGraph) -> None:
     inputs = [f"{INPUT}/real" if name == graph.input else name for name in _inputs(node)]
     output = OUTPUT if node.y == graph.logits else node.y
     writer.node(kind, [*inputs, *constants], output=output, name=node.name, attributes=attributes)
+
+
+def _write_as_convolution(writer: Writer, node: f.FloatLinear, graph: f.FloatGraph) -> None:
+    own = _Constants(writer, node.name)
+    shape = own("shape", np.array([0, -1, 1, 1]))
+    columns, made = f"{node.name}/columns", f"{node.name}/product"
+    writer.node("Reshape", [*_inputs(node), shape], output=columns, name=columns)
+    constants = [own("weight", node.weight[:, :, None, None]), own("bias", node.bias)]
+    writer.node("Conv", [columns, *constants], output=made, name=node.name,
+                attributes={"kernel_shape": [1, 1]})  # fmt: skip
+    output = OUTPUT if node.y == graph.logits else node.y
+    writer.node("Flatten", [made], output=output, name=f"{node.name}/flatten",
+                attributes={"axis": 1})  # fmt: skip
 
 
 def _inputs(node: f.FloatNode) -> tuple[str, ...]:

@@ -63,10 +63,9 @@ def build_float(
 ) -> EngineFacts:
     """Writes the float model, its engine and its ``facts.json``; returns the facts."""
     more: dict[str, Json] = {"threads": threads}
-    return _built(
-        spell_float(graph), folder, origin=float_origin(graph), options=options or Options(),
-        more=more,
-    )  # fmt: skip
+    model = spell_float(graph, product="Conv")
+    origin = float_origin(graph)
+    return _built(model, folder, origin=origin, options=options or Options(), more=more)
 
 
 def _built(

@@ -19,7 +19,7 @@ from qadtr_edge.integer import graph as g
 from qadtr_edge.integer.graph import IntegerGraph, Tensor
 
 from .dialects import TENSORRT, container_range, same_grid
-from .onnx_file import Attribute
+from .onnx_file import OUTPUT, Attribute
 from .qdq import PortableForm
 from .spelling import spell, window
 from .symmetric import MIDDLE, asymmetry
@@ -96,8 +96,26 @@ class SignedForm(PortableForm):
                 )
             case g.PixelTable():
                 self.normalise(node)
+            case g.Linear():
+                self.multiply(node)
             case _:
                 self.rounding()
+
+    def multiply(self, node: g.Linear) -> None:
+        """A matrix product as a 1x1 convolution, which Turing has with float results too."""
+        shape = self.constant("shape", [0, -1, 1, 1], kind=np.int64)
+        columns, codes = f"{node.name}/columns", f"{node.name}/columns/codes"
+        self.writer.node("Reshape", [self.real(self.x), shape], output=columns, name=columns)
+        self.writer.node("QuantizeLinear", [columns, *self.grid(self.x)], output=codes, name=codes)
+        inputs = [self.dequantized("columns", [codes, *self.grid(self.x)]), *self.constants(node)]
+        product = f"{node.name}/product"
+        self.writer.node("Conv", inputs, output=product, name=node.name,
+                         attributes={"kernel_shape": [1, 1]})  # fmt: skip
+        output = OUTPUT if self.is_logits else f"{node.name}/real"
+        self.writer.node("Flatten", [product], output=output, name=f"{node.name}/flatten",
+                         attributes={"axis": 1})  # fmt: skip
+        if not self.is_logits:
+            self.quantize(output, name=f"{node.name}/quantize")
 
     def normalise(self, node: g.PixelTable) -> None:
         """The table as the straight line that it rounds: (code of the image + shift) * slope."""
@@ -123,11 +141,15 @@ class SignedForm(PortableForm):
         ]
 
     def weighted(self, node: g.Conv | g.Linear) -> list[str]:
+        return [self.real(self.x), *self.constants(node)]
+
+    def constants(self, node: g.Conv | g.Linear) -> list[str]:
+        """Weights as those of a convolution, and the float bias."""
+        codes = node.weight.reshape((*node.weight.shape, 1, 1)[:4])
         grid = np.float32(self.x.scale) * node.weight_scale
         bias = node.bias.astype(np.float64) * grid
         return [
-            self.real(self.x),
-            self.dequantized("weight", self.weight(node, node.weight), attributes=_PER_CHANNEL),
+            self.dequantized("weight", self.weight(node, codes), attributes=_PER_CHANNEL),
             self.constant("bias", bias, kind=np.float32),
         ]
 

@@ -19,6 +19,7 @@ from qadtr_edge import provenance
 from qadtr_edge.cli.export import export
 from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency, Unsupported
 from qadtr_edge.files import digest
+from qadtr_edge.integer.dequantized import dequantized
 from qadtr_edge.integer.graph import IntegerGraph
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: extra trt-rtx")
@@ -41,6 +42,15 @@ def test_every_node_type_builds_at_every_width(name: str, bits: int, tmp_path: P
     assert (made.precision, made.integer_kernels) == ("unknown", 0)
     assert trt.NEVER_RUN in made.notes
     assert (tmp_path / "model.engine").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", handmade.GRAPHS)
+def test_turing_too_where_a_product_with_float_results_is_a_convolution(
+    name: str, tmp_path: Path
+) -> None:
+    graph, turing = handmade.GRAPHS[name](), Options(compute_capabilities=("SM75",))
+    trt.build(graph, tmp_path / "int8", options=turing)
+    trt.build_float(dequantized(graph), tmp_path / "float", options=turing)
 
 
 def lowered(model: str, bits: int) -> IntegerGraph:
@@ -136,12 +146,11 @@ def test_loading_without_a_driver_gives_the_loggers_words(tmp_path: Path) -> Non
     ("options", "kind", "words"),
     [
         (Options(compute_capabilities=("SM87",)), Unsupported, "no ComputeCapability 'SM87'"),
-        (Options(compute_capabilities=("SM75",)), EngineFailed, "Turing"),
         (Options(batch=(8, 4, 2)), EngineFailed, "rofile"),
         (Options(dla_core=0), Unsupported, "no DLA core 0"),
         (Options(is_version_compatible=True), EngineFailed, "lean"),
     ],
-    ids=["SM87", "Turing", "batches", "DLA", "lean runtime"],
+    ids=["SM87", "batches", "DLA", "lean runtime"],
 )
 def test_a_refused_build_is_a_sentence_and_leaves_nothing(
     options: Options, kind: type[Exception], words: str, tmp_path: Path
