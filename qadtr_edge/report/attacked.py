@@ -31,8 +31,8 @@ def simulation(document: Document) -> Section:
         name="simulation",
         title="Simulation against engine",
         said=(
-            "The same bytes were shown to the fake-quantized network and to the engine. Both, sim "
-            "only, engine only and neither count the images by which of them was fooled, among "
+            "The same bytes were shown to the fake-quantized network and to the engine. Sim only, "
+            "engine only, both and neither count the images by which of them was fooled, among "
             "those both get right without the patch; p is of McNemar's exact test, adjusted by "
             f"Holm over the {len(found)} rows tested. Equal to within {points:g} point is tested "
             "(two one-sided tests), never read off p.",
@@ -43,7 +43,7 @@ def simulation(document: Document) -> Section:
             table(
                 "Simulation against engine, attack by attack",
                 ("engine", "attack", "goal", "size px", "places", "ASR simulated", "ASR on engine",
-                 "both", "sim only", "engine only", "neither", "n", "p", "p (Holm)",
+                 "sim only", "engine only", "both / neither", "n", "p", "p (Holm)",
                  "difference, points [95 %]", "equal"),
                 rows=[_compared(row, adjusted[row.result.key]) for row in found],
             ),
@@ -62,8 +62,8 @@ def _compared(row: Row, p_holm: float) -> list[str]:
     lead = statistics.difference(b, c, n=n)
     shown = statistics.equivalence(b, c, n=n).equivalent
     return [
-        *_head(row), words.percent(row.sim_asr), words.percent(row.asr), str(both), str(b), str(c),
-        str(n - both - b - c), str(n), f"{row.p_mcnemar:.2g}", f"{p_holm:.2g}",
+        *_head(row), words.percent(row.sim_asr), words.percent(row.asr), str(b), str(c),
+        f"{both} / {n - both - b - c}", str(n), f"{row.p_mcnemar:.2g}", f"{p_holm:.2g}",
         f"{100 * lead.value:+.2f} [{100 * lead.low:.2f}, {100 * lead.high:.2f}]",
         "shown" if shown else "not shown",
     ]  # fmt: skip

@@ -99,8 +99,8 @@ def _said(rows: int, found: Equivalence) -> str:
     needed = 100 * statistics.discordance_bound(lead.n, margin=found.margin)
     note = statistics.size_note(lead.n)
     return (
-        f"{verdict}. Of the images that some of {rows} attacks wins, the simulation has "
-        f"{100 * lead.value:+.2f} points more, 90 % interval [{100 * lead.low:.2f}, "
+        f"{verdict}. Over the images that some of {rows} attacks wins, simulation less engine is "
+        f"{100 * lead.value:+.2f} points, 90 % interval [{100 * lead.low:.2f}, "
         f"{100 * lead.high:.2f}], {lead.first_only} fooled in simulation only and "
         f"{lead.second_only} on the engine only, n = {lead.n}. So many images can show it where "
         f"fewer than {needed:.2g} % of them differ" + (f" ({note})." if note else ".")
