@@ -77,6 +77,9 @@ TABLES: dict[str, dict[str, str]] = {
         "avx2": "qadtr_edge.export.other_cpu:compare",
         "arm64": "qadtr_edge.export.other_cpu:compare",
     },
+    "saturation": {  # (integer graph, images) -> pairs of products beyond int16, by layer
+        "avx2": "qadtr_edge.export.isa:overflows",
+    },
     "cure": {  # (folder of an engine): what --fix does about saturation
         "avx2": "qadtr_edge.export.other_cpu:cure",
     },
