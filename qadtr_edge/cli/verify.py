@@ -17,7 +17,7 @@ from ..integer.graph import IntegerGraph
 from ..runs import DEFAULT_ROOT, Run, open_run, read_manifest, record, width_name
 from ..types import FLOAT_BITS, Json, Parity, Pixels
 from . import artefact as artefacts
-from . import options, verify_answer, verify_isa
+from . import options, verify_answer, verify_isa, verify_saturation
 from .verify_answer import Row
 
 Compare = Callable[..., Parity]
@@ -43,6 +43,13 @@ def verify(
         str | None,
         typer.Option(help="Also emulate other CPUs, for onnxruntime: avx2,arm64."),
     ] = None,
+    patch: Annotated[
+        Path | None,
+        typer.Option(
+            help="A patch, .png or .npz: count the products that saturate without VNNI, "
+            "clean and with it."
+        ),
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="With --isa: apply the cure where products saturate.")
     ] = False,
@@ -62,6 +69,11 @@ def verify(
         raise BadInput("--fix cures what --isa finds.", "Add --isa avx2, or leave --fix out.")
     if artefact is not None:
         artefacts.alone({"--run": run, "--bits": bits, "--isa": isa}, file=artefact)
+        if patch is not None:
+            raise BadInput(
+                "--patch counts on the integer graph of a run.",
+                f"Make one of the file: qadtr-edge export --onnx {artefact}.",
+            )
         _verify_artefacts(artefacts.Shown(artefact, preprocess, data, data_root, images),
                           engine=engine, threads=threads, layers=layers, json=json)  # fmt: skip
         return
@@ -86,23 +98,40 @@ def verify(
         rows.append(row)
     elsewhere: list[verify_isa.Row] = []
     for width in [width for name, width in chosen if name == "ort"] if isas else []:
+        clean = of_width[width][: images or verify_isa.IMAGES]
+        shown = verify_saturation.patched(clean, patch, seed=seed) if patch else None
         elsewhere += verify_isa.check(
-            opened, width, isas=isas, images=of_width[width][: images or verify_isa.IMAGES],
-            seed=seed, fix=fix,
-        )  # fmt: skip
+            opened, width, isas=isas, images=clean, patched=shown, seed=seed, fix=fix
+        )
+    saturation = []
+    if patch is not None:
+        for width, all_images in of_width.items():
+            clean = all_images[: images or verify_saturation.IMAGES]
+            graph = graph_file.load(opened.graph(width))
+            saturation.append(verify_saturation.count(graph, clean, patch=patch, seed=seed))
     record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
-           "data": data, "isa": isa, "fix": fix, "threads": threads, "seed": seed})  # fmt: skip
-    _answer(rows, elsewhere, layers=layers, json=json)
+           "data": data, "isa": isa, "fix": fix, "patch": patch and str(patch), "threads": threads,
+           "seed": seed})  # fmt: skip
+    _answer(rows, elsewhere, saturation, layers=layers, json=json)
 
 
-def _answer(rows: list[Row], elsewhere: list[verify_isa.Row], *, layers: bool, json: bool) -> None:
+def _answer(
+    rows: list[Row], elsewhere: list[verify_isa.Row], saturation: list[verify_saturation.Row], *,
+    layers: bool, json: bool,
+) -> None:  # fmt: skip
     if json:
-        shown: list[Json] = [row.as_json(layers=layers, elsewhere=elsewhere) for row in rows]
+        counted = {each.bits: each.as_json() for each in saturation}
+        shown: list[Json] = [
+            row.as_json(layers=layers, elsewhere=elsewhere, saturation=counted.get(row.bits))
+            for row in rows
+        ]
         console.print_json(shown[0] if len(shown) == 1 else {"results": shown})
     else:
         verify_answer.show(rows)
         if elsewhere:
             verify_isa.show(elsewhere)
+        if saturation:
+            verify_saturation.show(saturation)
     if not all([*(row.holds for row in rows), *(row.holds for row in elsewhere)]):
         raise typer.Exit(1)
 
@@ -115,7 +144,7 @@ def _verify_artefacts(
         artefacts.verified(shown, name, threads=threads, trace=layers)
         for name in options.named("artefact", engine)
     ]
-    _answer(rows, [], layers=layers, json=json)
+    _answer(rows, [], [], layers=layers, json=json)
 
 
 def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:

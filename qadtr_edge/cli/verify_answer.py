@@ -54,7 +54,9 @@ class Row:
             return None
         return cast(_Tolerance, registry.resolve("tolerance", self.facts.engine))
 
-    def as_json(self, *, layers: bool, elsewhere: Sequence[verify_isa.Row] = ()) -> dict[str, Json]:
+    def as_json(
+        self, *, layers: bool, elsewhere: Sequence[verify_isa.Row] = (), saturation: Json = None
+    ) -> dict[str, Json]:
         parity = self.parity
         row: dict[str, Json] = {
             "engine": self.facts.engine,
@@ -77,6 +79,8 @@ class Row:
         there = [other.document for other in elsewhere if other.bits == self.bits]
         if there and self.facts.engine == "ort":
             row["isa"] = [*there]
+        if saturation is not None:
+            row["saturation"] = saturation
         if layers:
             row["layers"] = [
                 {

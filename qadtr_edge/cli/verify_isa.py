@@ -47,13 +47,16 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def check(
-    run: Run, bits: int, *, isas: Sequence[str], images: Pixels, seed: int, fix: bool
-) -> list[Row]:
+    run: Run, bits: int, *, isas: Sequence[str], images: Pixels, patched: Pixels | None, seed: int,
+    fix: bool,
+) -> list[Row]:  # fmt: skip
     """The onnxruntime model of ``run`` at this width on each CPU, on clean and patched images.
 
+    ``patched``: without them, the same images with squares of bytes at the rails.
     With ``fix``, a model that a session option cures is marked to be opened with it.
     """
-    shown = np.concatenate([images, with_squares(images, seed=seed)])
+    hard = with_squares(images, seed=seed) if patched is None else patched
+    shown = np.concatenate([images, hard])
     graph = graph_file.load(run.graph(bits))
     model = artefact_of(run, "ort", bits=bits)
     rows = []

@@ -12,11 +12,14 @@ from qadtr_edge.export import emulation, isa, other_cpu
 
 import handmade
 from qadtr_edge import registry, runs
+from qadtr_edge.cli import verify_saturation
 from qadtr_edge.cli.verify import verify
 from qadtr_edge.engines import open_engine
-from qadtr_edge.errors import EngineFailed, Unsupported
+from qadtr_edge.errors import BadInput, EngineFailed, Unsupported
 from qadtr_edge.integer import graph_file
 from qadtr_edge.integer.graph import IntegerGraph
+from qadtr_edge.patch import bank
+from qadtr_edge.types import Patch
 
 pytestmark = pytest.mark.needs("ort")
 
@@ -100,6 +103,64 @@ def test_pairs_are_counted_as_a_loop_counts_them() -> None:
 
 def test_a_model_within_the_bound_has_nothing_to_count() -> None:
     assert isa.overflows(handmade.residual(bits=4), handmade.images(2)) == {}
+
+
+@pytest.fixture
+def gray_run(tmp_path: Path) -> tuple[runs.Run, Path]:
+    """A model that saturates on bright images, and a folder of dark gray ones."""
+    run = runs.new_run(tmp_path / "runs")
+    graph = saturating()
+    graph_file.save(graph, run.graph(8))
+    _built(graph, run.engine("ort", 8))
+    np.savez(tmp_path / "gray.npz", images=np.full((200, 8, 8, 3), 60, np.uint8),
+             labels=np.arange(200) % 10)  # fmt: skip
+    return run, tmp_path / "gray.npz"
+
+
+def test_a_stored_patch_saturates_where_clean_images_do_not(
+    gray_run: tuple[runs.Run, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing emulated: counted on the graph, and as a count of our own says."""
+    run, data = gray_run
+    path = tmp_path / "white.npz"
+    bank.save(Patch(np.full((3, 3, 3), 255, np.uint8), np.ones((3, 3), np.bool_), None), path)
+    asked = {"run": run.folder, "data": str(data), "images": 12, "patch": path, "seed": 5}
+    verify(**asked, json=True)
+    told = json.loads(capsys.readouterr().out)["saturation"]
+    [layer] = told["layers"]
+    assert (told["images"], told["patch"], layer["layer"]) == (12, "white.npz", "conv")
+    assert layer["clean"] == 0
+    clean = np.full((12, 3, 8, 8), 60, np.uint8)
+    shown = verify_saturation.patched(clean, path, seed=5)
+    assert ((shown == 255).sum(axis=(1, 2, 3)) > 0).all()
+    assert (layer["patched"], layer["pairs"]) == isa.overflows(saturating(), shown)["conv"]
+    assert layer["patched"] > 0
+    verify(**asked)
+    assert "with the patch" in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_saturate_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = handmade.residual(bits=4)
+    path = tmp_path / "white.npz"
+    bank.save(Patch(np.full((3, 3, 3), 255, np.uint8), np.ones((3, 3), np.bool_), None), path)
+    row = verify_saturation.count(graph, handmade.images(3), patch=path, seed=0)
+    assert row.as_json()["layers"] == []
+    verify_saturation.show([row])
+    assert "no two products can leave int16" in capsys.readouterr().err
+
+
+def test_a_patch_that_does_not_fit_is_a_sentence(
+    gray_run: tuple[runs.Run, Path], tmp_path: Path
+) -> None:
+    run, data = gray_run
+    path = tmp_path / "large.npz"
+    bank.save(Patch(np.zeros((3, 9, 9), np.uint8), np.ones((9, 9), np.bool_), None), path)
+    with pytest.raises(BadInput, match=r"does not fit|larger"):
+        verify(run=run.folder, data=str(data), images=4, patch=path)
+    with pytest.raises(BadInput, match="--patch counts on the integer graph"):
+        verify(artefact=tmp_path / "model.onnx", patch=path, data=str(data))
 
 
 @pytest.mark.slow
