@@ -65,6 +65,21 @@ def test_a_table_keeps_every_cell_in_a_pipe(capsys: pytest.CaptureFixture[str]) 
     assert all(out.count(cell) == 2 for cell in cells)
 
 
+def test_a_table_is_plain_where_the_terminal_can_do_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console.print_table(
+        ["engine", "p50 ms"], [["ort", "0.35"], ["trt", "not run"]], title="Latency"
+    )
+    text = raw.getvalue().decode("ascii")
+    assert "\x1b" not in text
+    assert all(cell in text for cell in ("Latency", "engine", "p50 ms", "ort", "0.35", "not run"))
+    assert "|" in text
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7500, "2 h 5 min")],
