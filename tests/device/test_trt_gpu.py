@@ -6,6 +6,7 @@ None of this has a number written down in advance but zero: what a GPU shows is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from qadtr_edge.export.trt_build import Options
 from qadtr_edge.export.trt_engine import TrtEngine
 
 import handmade
+from qadtr_edge import timing
 from qadtr_edge.errors import EngineFailed
 from qadtr_edge.integer import judge
 from qadtr_edge.patch.paste import paste
@@ -67,6 +69,21 @@ def test_a_call_is_one_cuda_graph_with_the_same_answers(tmp_path: Path) -> None:
             np.testing.assert_array_equal(engine(images), answers)
         np.testing.assert_array_equal(engine(batches[0][:5]), wanted[0][:5])
         assert not any("one by one" in note for note in engine.facts.notes)
+
+
+def test_the_device_computes_for_less_time_than_the_host_waits(tmp_path: Path) -> None:
+    """Events lie around the execution alone; the host waits for copies and launches too."""
+    trt.build(handmade.residual(bits=8), tmp_path, options=SMALL)
+    images = handmade.images(16)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        assert isinstance(engine, timing.DeviceTimed)
+        rounds = []
+        for _ in range(20):
+            begun = time.perf_counter()
+            engine(images)
+            rounds.append((1000 * (time.perf_counter() - begun), engine.device_ms(images)))
+        host_ms, device_ms = np.median(rounds, axis=0)
+    assert 0 < device_ms < host_ms
 
 
 def test_a_damaged_plan_is_a_sentence(tmp_path: Path) -> None:
