@@ -63,19 +63,29 @@ def test_what_was_typed_with_commas_is_not_offered_again() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
-def test_bash_completes_after_the_script_that_is_shown(tmp_path: Path) -> None:
-    """The script of ``--show-completion`` in a real bash, with the program on its path."""
+@pytest.mark.parametrize(
+    "set_up",
+    ['eval "$(qadtr-edge --show-completion)"', "qadtr-edge --install-completion; . ~/.bashrc"],
+    ids=["shown", "installed"],
+)
+def test_bash_completes_after_set_up(set_up: str, tmp_path: Path) -> None:
+    """In a real bash that finds the program on its path, and a home of its own."""
     program = tmp_path / "qadtr-edge"
     program.write_text(f"#!{sys.executable}\n{CODE}\n")
     program.chmod(0o755)
     script = (
-        'eval "$(qadtr-edge --show-completion)"\n'
+        f"{{ {set_up}; }} > /dev/null\n"
         "COMP_WORDS=(qadtr-edge attack --suite d); COMP_CWORD=3\n"
         '_qadtr_edge_completion qadtr-edge; echo "${COMPREPLY[@]}"\n'
+        "complete -p qadtr-edge\n"
     )
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ, "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"
+    }  # fmt: skip
     done = subprocess.run(
         ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    assert done.stdout.split() == ["default"], done.stderr
+    assert done.stdout.split() == [
+        "default", "complete", "-o", "default", "-F", "_qadtr_edge_completion", "qadtr-edge",
+    ], done.stderr  # fmt: skip
