@@ -44,7 +44,7 @@ def apart(
     for start in range(STARTS):
         made, stuck = _sequence(draw, box_of, ids=ids[open_], copies=copies, start=start)
         found = made if not start else [
-            places.replaced(old, open_, new) for old, new in zip(found, made, strict=True)
+            places.replaced(old, open_, by=new) for old, new in zip(found, made, strict=True)
         ]  # fmt: skip
         open_ = open_[stuck]
         if not len(open_):
@@ -75,7 +75,7 @@ def _sequence(
             if not len(at):
                 break
             other = draw(ids[at], f"{start}:{copy}:{again}")
-            new = places.replaced(new, at, other)
+            new = places.replaced(new, at, by=other)
             at = at[_meets(box_of(other), [held[at] for held in boxes])]
         stuck[at] = True
         found.append(new)

@@ -99,7 +99,7 @@ def footprint(
     rows: Int32 = np.add.outer(corner[0], np.arange(side[0], dtype=np.int32))
     columns: Int32 = np.add.outer(corner[1], np.arange(side[1], dtype=np.int32))
     seen = _seen if placements.corners is None else perspective.seen
-    found, down, across = seen(fixed, rows, columns, patch_px=mask.shape)
+    found, down, across = seen(fixed, rows=rows, columns=columns, patch_px=mask.shape)
     if not mask.all():
         kept = mask[down >> FRACTION_BITS, across >> FRACTION_BITS]
         found, across, down = found[kept], across[kept], down[kept]
@@ -146,7 +146,7 @@ def coefficients(
 
 
 def _seen(
-    fixed: list[Int32], rows: Int32, columns: Int32, *, patch_px: tuple[int, ...]
+    fixed: list[Int32], *, rows: Int32, columns: Int32, patch_px: tuple[int, ...]
 ) -> tuple[Index, Int32, Int32]:
     """Which pixels of the windows show the patch, and their down and across in 16.16.
 

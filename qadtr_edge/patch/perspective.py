@@ -54,7 +54,7 @@ def coefficients(
 
 
 def seen(
-    maps: list[Int32], rows: Int32, columns: Int32, *, patch_px: tuple[int, ...]
+    maps: list[Int32], *, rows: Int32, columns: Int32, patch_px: tuple[int, ...]
 ) -> tuple[Int64, Int32, Int32]:
     """Which pixels of the windows show the patch, and their down and across in 16.16.
 

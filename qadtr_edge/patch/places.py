@@ -55,15 +55,15 @@ def joined(parts: Sequence[Placements]) -> Placements:
     return _each(parts, np.concatenate)
 
 
-def replaced(places: Placements, rows: NDArray[np.int64], others: Placements) -> Placements:
-    """The places with ``others`` in these rows."""
+def replaced(places: Placements, rows: NDArray[np.int64], *, by: Placements) -> Placements:
+    """The places with those of ``by`` in these rows."""
 
     def put(parts: Sequence[Column]) -> Column:
         column = parts[0].copy()
         column[rows] = parts[1]
         return column
 
-    return _each([places, others], put)
+    return _each([places, by], put)
 
 
 def whole(places: Placements, count: int) -> bool:
