@@ -28,18 +28,9 @@ def bench(
     engine: options.Engines = "all",
     bits: options.Bits = None,
     batch: Annotated[str, typer.Option(help="Images per call, several with commas.")] = "1,8,32,64",
-    full: Annotated[
-        bool, typer.Option("--full", help="Five windows of 10 s each instead of 0.2 s.")
-    ] = False,
-    gaps: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MS", help="Also one image after pauses of these milliseconds: 0,10,100,1000."
-        ),
-    ] = None,
-    with_energy: Annotated[
-        bool, typer.Option("--energy", help="Also energy per image, from what the machine tells.")
-    ] = False,
+    full: options.Full = False,
+    gaps: options.Gaps = None,
+    with_energy: options.WithEnergy = False,
     scenario: Annotated[
         str | None,
         typer.Option(

@@ -59,16 +59,10 @@ def bundle(
         str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
     ] = None,
     data_root: options.DataRoot = None,
-    batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8",
-    gaps: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MS", help="Also time one image after pauses of these milliseconds: 0,10,100."
-        ),
-    ] = None,
-    with_energy: Annotated[
-        bool, typer.Option("--energy", help="Also energy per image, from what the device tells.")
-    ] = False,
+    batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8,32",
+    full: options.Full = False,
+    gaps: options.Gaps = None,
+    with_energy: options.WithEnergy = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the crafting.")] = 1,
     seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="The file to write; it ends in .pyz.")],
@@ -119,15 +113,16 @@ def bundle(
     jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
     sha = bundles.write(
         out, jobs, run=opened, data=test, classes=plan.classes,
-        clock=Clock(timing.QUICK, sizes, gaps_ms, with_energy), pool=plan.craft.images,
+        clock=Clock(timing.FULL if full else timing.QUICK, sizes, gaps_ms, with_energy),
+        pool=plan.craft.images,
     )  # fmt: skip
     record(opened, "bundle", options={
         "engine": engine, "bits": bits, "attack": attack, "patch": patch and str(patch),
         "patch_size": list(plan.patch_px), "patch_form": patch_size,
         "target": plan.target, "placement": placement,
         "victim": victim, "steps": steps, "queries": queries, "images": len(test),
-        "data": source.name, "batch": batch, "gaps": gaps, "energy": with_energy,
-        "threads": threads, "seed": seed, "plan_digest": sha,
+        "data": source.name, "batch": batch, "full": full, "gaps": gaps,
+        "energy": with_energy, "threads": threads, "seed": seed, "plan_digest": sha,
     })  # fmt: skip
     _tell(out, jobs, as_json=json)
 

@@ -99,6 +99,18 @@ Placement = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads the engine may use.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Time five windows of 10 s each instead of 0.2 s.")
+]
+Gaps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MS", help="Also time one image after pauses of these milliseconds: 0,10,100,1000."
+    ),
+]
+WithEnergy = Annotated[
+    bool, typer.Option("--energy", help="Also energy per image, from what the machine tells.")
+]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print the answer as one JSON document on stdout.")
 ]
