@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import statistics
+from ..patch.shape import FRAME, mask_of
+from ..replay import mask_digest
 from ..types import FLOAT_BITS, Result
 from .case import Case, Check, Status, count, percent, wilson
 
@@ -101,21 +103,36 @@ def several_widths(victim: str) -> bool:
 
 
 def broader_threats(case: Case) -> Check:
-    """19: other sizes, shapes and goals. Optional; what was not tried is listed."""
+    """19: other sizes, shapes, goals and ways a patch is seen. Optional; the rest is listed."""
     attacks = case.attacks
     kinds = {
         "sizes": len({(row.patch_rows_px, row.patch_columns_px) for row in attacks}),
         "shapes": len({row.mask_digest for row in attacks}),
         "goals": len({row.goal for row in attacks}),
     }
+    ways = {
+        "several patches": any("*" in row.placement for row in attacks),
+        "frames": any(_is_frame(row) for row in attacks),
+        "perspective and light": any(row.placement.startswith("physical") for row in attacks),
+        "corruptions": False,
+    }
     tried = [f"{kinds[kind]} {kind}" for kind in kinds if kinds[kind] > 1]
+    tried += [way for way, done in ways.items() if done]
     untried = [f"other {kind}" for kind in kinds if kinds[kind] <= 1]
-    untried += ["several patches", "frames", "corruptions"]
+    untried += [way for way, done in ways.items() if not done]
     said = f"tried {', '.join(tried)}; " if tried else ""
     return Check(
         19, "broader threats", "pass" if tried else "not run",
-        f"{said}not tried: {', '.join(untried)}", None, "Repeat with another --patch-size.",
+        f"{said}not tried: {', '.join(untried)}", None,
+        "Repeat with another --patch-size or --placement.",
     )  # fmt: skip
+
+
+def _is_frame(row: Result) -> bool:
+    """Whether what is pasted is a frame around its rectangle, of any thickness."""
+    px = (row.patch_rows_px, row.patch_columns_px)
+    thicknesses = range(1, (min(px) + 1) // 2)
+    return row.mask_digest in {mask_digest(mask_of(f"{FRAME}{t}", px)) for t in thicknesses}
 
 
 def integer_truth(case: Case) -> Check:

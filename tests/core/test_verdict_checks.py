@@ -11,6 +11,8 @@ import pytest
 from judged import ABLE, FACTS, Folder, first, probes
 from qadtr_edge import metrics
 from qadtr_edge.errors import BadInput
+from qadtr_edge.patch.shape import mask_of
+from qadtr_edge.replay import mask_digest
 from qadtr_edge.results import Answers
 from qadtr_edge.types import EngineFacts, Json
 from qadtr_edge.verdict import Check, judge
@@ -115,6 +117,17 @@ def test_what_was_not_tried_is_listed(folder: Folder) -> None:
     assert found.status == "pass"
     assert "2 sizes" in found.figure
     assert "other sizes" not in found.figure
+
+
+def test_ways_a_patch_was_seen_are_told_from_its_places_and_its_mask(folder: Folder) -> None:
+    found = check(folder, 19)
+    assert found.figure.endswith("several patches, frames, perspective and light, corruptions")
+    folder.add("T1", "gap", first(9), threat="T-A", placement="physical*2")
+    frame = folder.add("T1", "gap", first(9), threat="T-A", placement="plain")
+    folder.rows[-1] = replace(frame, mask_digest=mask_digest(mask_of("frame:2", (6, 6))))
+    found = check(folder, 19)
+    assert "several patches, frames, perspective and light; not tried" in found.figure
+    assert found.figure.endswith("corruptions")
 
 
 def test_a_certificate_is_of_the_pipeline_and_not_of_the_engine(folder: Folder) -> None:
