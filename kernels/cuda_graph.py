@@ -19,19 +19,13 @@ THREAD_LOCAL = 1
 class Driver(Protocol):
     """The calls that are used of ``libcuda``; each answers 0 or an error number."""
 
-    def cuStreamBeginCapture_v2(self, stream: object, mode: object) -> int: ...
-
-    def cuStreamEndCapture(self, stream: object, graph: object) -> int: ...
-
-    def cuGraphInstantiateWithFlags(self, made: object, graph: object, flags: object) -> int: ...
-
-    def cuGraphLaunch(self, made: object, stream: object) -> int: ...
-
-    def cuGraphDestroy(self, graph: object) -> int: ...
-
-    def cuGraphExecDestroy(self, made: object) -> int: ...
-
-    def cuGetErrorName(self, error: object, name: object) -> int: ...
+    cuStreamBeginCapture_v2: Callable[..., int]
+    cuStreamEndCapture: Callable[..., int]
+    cuGraphInstantiateWithFlags: Callable[..., int]
+    cuGraphLaunch: Callable[..., int]
+    cuGraphDestroy: Callable[..., int]
+    cuGraphExecDestroy: Callable[..., int]
+    cuGetErrorName: Callable[..., int]
 
 
 def library() -> Driver:
