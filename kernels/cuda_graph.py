@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from qadtr_edge.errors import EngineFailed
 
@@ -31,7 +31,7 @@ class Driver(Protocol):
 def library() -> Driver:
     """``libcuda`` of the driver. Raises ``EngineFailed`` where there is none."""
     try:
-        return ctypes.CDLL("libcuda.so.1")
+        return cast(Driver, ctypes.CDLL("libcuda.so.1"))
     except OSError as error:
         raise EngineFailed(
             f"The CUDA driver's library does not load: {error}.", "Install an NVIDIA driver."
