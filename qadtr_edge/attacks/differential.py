@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset
+from ..patch.shape import RECTANGLE
 from ..types import Json
 from . import per_image
 from .ascent import Ascent, Gain, Moves, gain_of
@@ -62,6 +63,7 @@ class Differential:
         weight: float = 1.0,
         moves: Moves = "none",
         stride: int = 2,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
@@ -71,6 +73,7 @@ class Differential:
         self.weight = weight
         self.moves = moves
         self.stride = stride
+        self.shape = shape
 
     @property
     def budget(self) -> int:
@@ -84,7 +87,7 @@ class Differential:
         """The patch of largest ``score`` found on each image of ``data``; ``victim``: ``Both``."""
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
-            stride=self.stride, attempts=self.restarts,
+            stride=self.stride, attempts=self.restarts, shape=self.shape,
         )  # fmt: skip
         return per_image.search(
             self, victim, data=data, how=how, gain=self.gain, score=self.score, seed=seed, told=told
