@@ -9,6 +9,7 @@ from functools import cached_property
 from .. import metrics
 from ..attacks.controls import OCCLUSION
 from ..types import Json, Result
+from ..verdict.case import HEADLINE
 
 CONTROL_TIER = "T0"
 """Tier of the controls: grey, noise, a crop of another image, the shuffled patch."""
@@ -167,9 +168,10 @@ def worst(rows: Iterable[Row]) -> Row | None:
     """The attack row with the highest success rate among rows that can be compared.
 
     Only rows of one set of images are: of the largest set, at a tie of the one with most rows.
-    Among them untargeted rows when there are any, else targeted ones. Controls are left out.
+    Among them untargeted rows when there are any, else targeted ones. Controls are left out, and
+    what stands outside the headline.
     """
-    of_set = largest(rows)
+    of_set = largest(row for row in rows if row.result.tier in HEADLINE)
     if not of_set:
         return None
     untargeted = [row for row in of_set if row.result.goal == "untargeted"]

@@ -236,6 +236,14 @@ def test_of_sets_of_one_size_the_headline_is_of_the_one_with_most_rows() -> None
         assert found.result.attack == "gap"
 
 
+def test_differential_patches_are_never_the_headline() -> None:
+    apart = replace(result("d", attack="differential"), tier="T7")
+    found = rows.worst(rows.rows([apart, result("d", counts=WEAK)]))
+    assert found is not None
+    assert found.result.attack != "differential"
+    assert rows.worst(rows.rows([apart])) is None
+
+
 def test_the_headline_is_untargeted_when_any_row_is() -> None:
     targeted = replace(result("d", attack="lavan"), goal="targeted", target=3)
     both = rows.worst(rows.rows([targeted, result("d", counts=WEAK)]))
