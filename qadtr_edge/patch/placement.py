@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from .. import streams
 from ..errors import BadInput, UnknownName
 from ..types import Placements
-from . import region
-from .copies import LARGEST_SHARE, apart
+from . import region, room
+from .copies import apart
 
 LARGE_IMAGE_PX = 96
 """Images with a shorter side than this are treated like CIFAR, others like ImageNet."""
 
 FLAT_DRAWS, DRAWS = 4, 14
 """Of an image: rotation, scale and place; with them four corners, contrast and brightness."""
-
 
 WITHIN = "within:"
 _COPIES = re.compile(r"(.+)\*([2-9]|[1-9]\d+)")
@@ -256,8 +255,8 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
             )
         return
     if how.within is not None:
-        _check_region(how.within, patch_px, image_px=image_px)
-        _check_room(how, patch_px[0] * patch_px[1], room_px=int(region.pixels(how.within).sum()))
+        white_px = room.check_region(how.within, patch_px, image_px=image_px)
+        room.check_copies(how.copies, patch_px[0] * patch_px[1], room_px=white_px)
         return
     largest = np.array([how.scale[1]])
     # The box grows with the angle up to 45 degrees for a square; a grid is exact enough for others.
@@ -268,30 +267,5 @@ def check_fit(how: Policy, patch_px: tuple[int, int], *, image_px: tuple[int, in
             f"{spoken}, rotated and scaled by the policy {how.name!r}, does not fit in {field}.",
             "Give a smaller --patch-size, or --placement plain, which does not rotate.",
         )
-    _check_room(how, float((high * wide).max()), room_px=image_px[0] * image_px[1])
-
-
-def _check_room(how: Policy, box_px: float, *, room_px: int) -> None:
-    """Raises ``BadInput`` for so many copies that they would hardly find places apart."""
-    if how.copies > 1 and how.copies * box_px > LARGEST_SHARE * room_px:
-        most = int(LARGEST_SHARE * room_px / box_px)
-        raise BadInput(
-            f"{how.copies} copies of the patch have no room beside each other.",
-            f"Give at most {most}, or a smaller --patch-size." if most > 1
-            else "Give a smaller --patch-size, or one patch.",
-        )  # fmt: skip
-
-
-def _check_region(within: str, patch_px: tuple[int, int], *, image_px: tuple[int, int]) -> None:
-    size = region.pixels(within).shape
-    if size != image_px:
-        raise BadInput(
-            f"The mask of the places has {size[0]}x{size[1]} pixels and the images have "
-            f"{image_px[0]}x{image_px[1]}.",
-            "Draw it at the size the model is given images at.",
-        )
-    if not len(region.corners(within, patch_px)):
-        raise BadInput(
-            f"A {patch_px[0]}x{patch_px[1]} patch fits nowhere on the white of the mask of places.",
-            "Give a smaller --patch-size, or paint more of the mask white.",
-        )
+    box_px = float((high * wide).max())
+    room.check_copies(how.copies, box_px, room_px=image_px[0] * image_px[1])
