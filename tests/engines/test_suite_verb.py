@@ -45,19 +45,30 @@ def test_a_suite_on_the_packaged_model(tmp_path: Path, monkeypatch: pytest.Monke
     status = {check["number"]: check["status"] for check in answer["checks"]}
     assert status[14] == "pass"  # a surrogate and several widths at once
     assert status[13] == "not run"  # no attack by labels alone
-    assert "not run" not in {status[number] for number in (3, 4, 5, 8, 9, 10, 12, 16, 20, 21, 24)}
+    asked = (3, 4, 5, 8, 9, 10, 11, 12, 16, 20, 21, 24)
+    assert "not run" not in {status[number] for number in asked}
+    figure = {check["number"]: check["figure"] for check in answer["checks"]}
+    assert "100.0 % by plain autograd: plain autograd is unusable here" in figure[9]
+    assert "20 a step" in figure[11]
     assert answer["verdict"] == "incomplete"
 
     run = next(path for path in tmp_path.iterdir() if path.is_dir())
     document = json.loads((run / "verdict.json").read_text())
     assert [cell["suite"] for cell in document["cells"]] == ["quick"]
     before = (run / "results.jsonl").read_bytes()
-    beside = qadtr(tmp_path, *words, "--baseline", str(run))
+    beside = qadtr(tmp_path, *words, "--baseline", str(run), "--ablation", f"gir={run}")
     again = json.loads(beside.stdout)
     assert (run / "results.jsonl").read_bytes() == before
     assert again["results"] == answer["results"]
     status = {check["number"]: check["status"] for check in again["checks"]}
     assert status[15] == "pass"  # a run reaches what is recorded of itself
+    (cell,) = json.loads((run / "verdict.json").read_text())["cells"]
+    assert cell["compared"]["baseline"] == run.name
+    steps = cell["compared"]["ablation"]
+    assert {step["tier"] for step in steps} == {"T1", "T2", "T3", "T4"}
+    assert {step["with_only"] + step["without_only"] for step in steps} == {0}  # against itself
+    with pytest.raises(BadInput, match="for the checks of a suite"):
+        qadtr(tmp_path, "attack", "--attack", "gap", "--ablation", f"gir={run}")
 
     # From Python: the same rows, unions, checks and verdict; an engine that is open stays so.
     document = {name: answer[name] for name in sorted(answer)}
