@@ -35,7 +35,7 @@ TABLES: dict[str, dict[str, str]] = {
         "trt": "qadtr_edge.export.trt:build_float",
     },
     "build options": {  # (what a user asks of a builder) -> its keyword ``options``
-        "trt": "qadtr_edge.export.trt_build:options_of",
+        "trt": "qadtr_edge.export.trt_options:options_of",
     },
     "builder on the device": {  # (folder of an exported engine): what must be built where it runs
         "trt": "qadtr_edge.export.trt_here:build_here",
