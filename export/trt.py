@@ -29,9 +29,10 @@ from .fp32 import float_origin, spell_float
 from .lint import refuse_findings
 from .onnx_file import save
 from .parity import Revealed
-from .trt_build import Options, Plan
+from .trt_build import Plan
 from .trt_engine import ENGINE, MODEL, TrtEngine, gpu_here
 from .trt_form import spell_signed
+from .trt_options import Options
 
 if TYPE_CHECKING:
     import onnx

@@ -6,19 +6,18 @@ asked for by ``getattr`` and refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from qadtr_edge import provenance
-from qadtr_edge.errors import BadInput, EngineFailed, Unsupported
+from qadtr_edge.errors import EngineFailed, Unsupported
 from qadtr_edge.files import write_bytes
 from qadtr_edge.types import Json
 
-from . import trt_runtime
+from .trt_options import Options, check, member
 from .trt_runtime import Log, is_rtx, log_of, refused, version
 
 if TYPE_CHECKING:
@@ -29,98 +28,6 @@ RTX_TARGETS = ("SM80", "SM86", "SM89", "SM120")
 
 _REMEDY = "Check the model with `qadtr-edge export --engine ort`, or build with another version."
 _MEBIBYTE = 1 << 20
-
-
-Hardware = Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How an engine is built. Part of its digest.
-
-    - ``batch``: smallest, usual and largest number of images of one call.
-    - ``workspace_mebibytes``: scratch memory the builder may plan with.
-    - ``optimization_level``: 0 to 5; ``None`` is the builder's own.
-    - ``hardware``: GPUs beyond this one; ``is_version_compatible``: carries a lean runtime along.
-    - ``compute_capabilities``: of TensorRT-RTX, ``("SM86", …)``; empty: the GPU here, or without
-      one ``RTX_TARGETS``.
-    - ``timing_cache``: a file read before and written after the build.
-    - ``dla_core``: builds for that accelerator, with fallback to the GPU.
-    """
-
-    batch: tuple[int, int, int] = (1, 64, 256)
-    workspace_mebibytes: int = 1024
-    optimization_level: int | None = None
-    hardware: Hardware = "NONE"
-    is_version_compatible: bool = False
-    compute_capabilities: tuple[str, ...] = ()
-    timing_cache: Path | None = None
-    dla_core: int | None = None
-
-    def as_json(self) -> dict[str, Json]:
-        """Every option that was set, by name."""
-        cache = None if self.timing_cache is None else str(self.timing_cache)
-        return {**asdict(self), "timing_cache": cache, "batch": [*self.batch],
-                "compute_capabilities": [*self.compute_capabilities]}  # fmt: skip
-
-
-_LEVELS = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
-
-
-def options_of(
-    *, compute_capabilities: Sequence[str] = (), workspace_mebibytes: int | None = None,
-    hardware: str | None = None, is_version_compatible: bool = False,
-    batch: Sequence[int] | None = None, timing_cache: Path | None = None,
-    dla_core: int | None = None,
-) -> Options:  # fmt: skip
-    """Options as a user words them, ``None`` being ours: capabilities 8.6, levels ampere+.
-
-    Raises ``BadInput`` for what makes no sense, ``Unsupported`` for what the installed package does
-    not have.
-    """
-    trt, plain = trt_runtime.runtime(), Options()
-    if hardware is not None and hardware not in _LEVELS:
-        raise BadInput(
-            f"{hardware!r} is no level of hardware compatibility.", f"Give {' or '.join(_LEVELS)}."
-        )
-    if batch is not None and (len(batch) != 3 or list(batch) != sorted(batch)):
-        raise BadInput(
-            f"A batch profile is the smallest, usual and largest batch; {list(batch)} is not.",
-            "Give three numbers in order, such as 1,64,256.",
-        )
-    made = Options(
-        batch=plain.batch if batch is None else (batch[0], batch[1], batch[2]),
-        workspace_mebibytes=workspace_mebibytes or plain.workspace_mebibytes,
-        hardware=plain.hardware if hardware is None else cast(Hardware, _LEVELS[hardware]),
-        is_version_compatible=is_version_compatible,
-        compute_capabilities=tuple(_target(each) for each in compute_capabilities),
-        timing_cache=timing_cache, dla_core=dla_core,
-    )  # fmt: skip
-    _check(trt, made)
-    return made
-
-
-def _target(capability: str) -> str:
-    """8.6 -> SM86."""
-    major, dot, minor = capability.partition(".")
-    if not (major.isdecimal() and dot and len(minor) == 1 and minor.isdecimal()):
-        raise BadInput(
-            f"{capability!r} is no compute capability.", "Give numbers such as 8.6, with commas."
-        )
-    return f"SM{major}{minor}"
-
-
-def _check(trt: ModuleType, options: Options) -> None:
-    """Raises ``Unsupported`` for names that the installed package does not know."""
-    if options.compute_capabilities and not is_rtx(trt):
-        raise Unsupported(
-            "TensorRT builds for the GPU at hand; only TensorRT-RTX takes compute capabilities.",
-            "Leave them out, or use tensorrt-rtx.",
-        )
-    for name in options.compute_capabilities:
-        _member(trt, trt.ComputeCapability, name=name)
-    if options.hardware != "NONE":
-        _member(trt, trt.HardwareCompatibilityLevel, name=options.hardware)
 
 
 @dataclass(frozen=True)
@@ -146,7 +53,7 @@ def plan_of(trt: ModuleType, model: Path, *, options: Options) -> Plan:
     if not parser.parse_from_file(str(model)) or log.errors:
         _tell(parser, log)
         raise refused(trt, f"parse {model.name}", log=log, remedy=_REMEDY)
-    _check(trt, options)
+    check(trt, options)
     config = builder.create_builder_config()
     _configure(trt, config, options=options)
     _add_profile(builder, network, config=config, batch=options.batch)
@@ -199,7 +106,7 @@ def _configure(trt: ModuleType, config: tensorrt.IBuilderConfig, *, options: Opt
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.hardware != "NONE":
-        config.hardware_compatibility_level = _member(
+        config.hardware_compatibility_level = member(
             trt, trt.HardwareCompatibilityLevel, name=options.hardware
         )
     if options.is_version_compatible:
@@ -208,23 +115,12 @@ def _configure(trt: ModuleType, config: tensorrt.IBuilderConfig, *, options: Opt
         chosen = options.compute_capabilities or targets_here()
         config.num_compute_capabilities = len(chosen)
         for index, name in enumerate(chosen):
-            config.set_compute_capability(_member(trt, trt.ComputeCapability, name=name), index)
+            config.set_compute_capability(member(trt, trt.ComputeCapability, name=name), index)
 
 
 def targets_here() -> tuple[str, ...]:
     """What TensorRT-RTX builds for unless told: the GPU here, or without one ``RTX_TARGETS``."""
     return ("CURRENT",) if provenance.has_nvidia_driver() else RTX_TARGETS
-
-
-def _member(trt: ModuleType, kind: type[Enum], *, name: str) -> object:
-    found = getattr(kind, name, None)
-    if found is None:
-        known = sorted(each for each in kind.__members__ if each not in {"NONE", "CURRENT"})
-        raise Unsupported(
-            f"{version(trt)} has no {kind.__name__} {name!r}.",
-            f"Use one of: {', '.join(known)}.",
-        )
-    return found
 
 
 def _add_profile(

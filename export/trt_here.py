@@ -15,8 +15,8 @@ from qadtr_edge.types import Json
 
 from . import facts as facts_file
 from . import trt_build, trt_runtime
-from .trt_build import Options
 from .trt_engine import ENGINE, MODEL, gpu_here
+from .trt_options import Options
 
 MADE_HERE = "made_here"
 """What the engine beside the file was built from: model, TensorRT, options, GPU."""

@@ -74,7 +74,7 @@ class Asked:
         Raises ``BadInput`` for an option whose engine is not among ``engines``, and for values that
         make no sense; ``Unsupported`` for what the installed version does not have.
         """
-        told = [item.name for item in fields(self) if getattr(self, item.name) not in (None, False)]
+        told = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
         if not told:
             return {}
         if ENGINE not in engines:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qadtr_edge.export import trt
-from qadtr_edge.export.trt_build import Options
 from qadtr_edge.export.trt_engine import TrtEngine
+from qadtr_edge.export.trt_options import Options
 
 import handmade
 from qadtr_edge import timing

@@ -12,9 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from qadtr_edge.export import trt, trt_build, trt_engine, trt_inspect, trt_runtime, trt_slot
+from qadtr_edge.export import (
+    trt,
+    trt_build,
+    trt_engine,
+    trt_inspect,
+    trt_options,
+    trt_runtime,
+    trt_slot,
+)
 
-SOURCES = (trt, trt_build, trt_engine, trt_inspect, trt_runtime, trt_slot)
+SOURCES = (trt, trt_build, trt_engine, trt_inspect, trt_options, trt_runtime, trt_slot)
 
 GONE_IN_11 = {
     "IInt8Calibrator", "IInt8EntropyCalibrator2", "IInt8MinMaxCalibrator", "int8_calibrator",

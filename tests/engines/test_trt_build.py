@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qadtr_edge.export import facts, lint, trt, trt_build, trt_runtime
+from qadtr_edge.export import facts, lint, trt, trt_build, trt_options, trt_runtime
 from qadtr_edge.export.onnx_file import save
-from qadtr_edge.export.trt_build import Options
 from qadtr_edge.export.trt_engine import TrtEngine
+from qadtr_edge.export.trt_options import Options
 
 import handmade
 import trt_files
@@ -145,7 +145,7 @@ def test_loading_without_a_driver_gives_the_loggers_words(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        (Options(compute_capabilities=("SM87",)), Unsupported, "no ComputeCapability 'SM87'"),
+        (Options(compute_capabilities=("SM87",)), Unsupported, r"compute capability 8\.7"),
         (Options(batch=(8, 4, 2)), EngineFailed, "rofile"),
         (Options(dla_core=0), Unsupported, "no DLA core 0"),
         (Options(is_version_compatible=True), EngineFailed, "lean"),
@@ -161,13 +161,13 @@ def test_a_refused_build_is_a_sentence_and_leaves_nothing(
 
 
 def test_options_are_worded_as_a_user_words_them() -> None:
-    made = trt_build.options_of(
+    made = trt_options.options_of(
         compute_capabilities=("8.6", "12.0"), hardware="ampere+", batch=(2, 4, 8),
         workspace_mebibytes=64,
     )  # fmt: skip
     assert made == Options((2, 4, 8), 64, hardware="AMPERE_PLUS",
                            compute_capabilities=("SM86", "SM120"))  # fmt: skip
-    assert trt_build.options_of() == Options()
+    assert trt_options.options_of() == Options()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,8 @@ def test_options_are_worded_as_a_user_words_them() -> None:
     [
         ({"compute_capabilities": ("banana",)}, BadInput, "'banana' is no compute capability"),
         ({"compute_capabilities": ("86",)}, BadInput, "'86' is no compute capability"),
-        ({"compute_capabilities": ("8.7",)}, Unsupported, "no ComputeCapability 'SM87'"),
+        ({"compute_capabilities": ("8.7",)}, Unsupported, r"not build for compute capability 8\.7"),
+        ({"timing_cache": Path("cache")}, Unsupported, "no NVIDIA driver here"),
         ({"hardware": "turing"}, BadInput, "'turing' is no level"),
         ({"batch": (8, 4, 2)}, BadInput, r"\[8, 4, 2\] is not"),
         ({"batch": (8,)}, BadInput, r"\[8\] is not"),
@@ -185,18 +186,20 @@ def test_options_that_make_no_sense_are_a_sentence(
     words: dict[str, Any], kind: type[Exception], told: str
 ) -> None:
     with pytest.raises(kind, match=told):
-        trt_build.options_of(**words)
+        trt_options.options_of(**words)
 
 
 def test_the_enterprise_package_takes_no_compute_capability(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trt_build, "is_rtx", lambda trt: False)
+    monkeypatch.setattr(trt_options, "is_rtx", lambda trt: False)
     with pytest.raises(Unsupported, match="builds for the GPU at hand"):
-        trt_build.options_of(compute_capabilities=("8.6",))
+        trt_options.options_of(compute_capabilities=("8.6",))
 
 
 def test_options_of_tensorrt_need_it_among_the_engines(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--dla-core is of TensorRT"):
+        export(model="zoo:plain-resnet20", runs=tmp_path, dla_core=0)
     with pytest.raises(BadInput, match="--workspace is of TensorRT") as held:
         export(model="zoo:plain-resnet20", runs=tmp_path, workspace=64)
     assert "--engine trt" in held.value.remedy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from qadtr_edge.export import facts, trt, trt_build, trt_here, trt_runtime
-from qadtr_edge.export.trt_build import Options
+from qadtr_edge.export.trt_options import Options
 
 import handmade
 from qadtr_edge import provenance
