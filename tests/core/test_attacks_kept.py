@@ -120,3 +120,38 @@ def test_crafting_keeps_each_margin_in_a_file_of_its_own(
     monkeypatch.setattr(Pgd, "search", None)  # what is there is read
     again = crafted(3.0)
     assert placed.digest(again.first[3.0]) == placed.digest(found.first[3.0])
+
+
+def test_an_interrupted_crafting_ends_with_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prey = craft.Prey(Bright(), "toy", "simulation", digest="q")
+    monkeypatch.setattr(craft, "BATCH", 20)
+
+    def crafted(folder: Path, stop_after: int) -> Found:
+        told: list[int] = []
+
+        def tell(count: int, note: str) -> None:
+            told.append(count)
+            if sum(told) > stop_after:
+                raise KeyboardInterrupt
+
+        return craft.craft_each(
+            Pgd(restarts=1, **SMALL), prey, data=TEST, folder=folder, seed=0, told=tell,
+            kappas=(0.0, 1.0),
+        )  # fmt: skip
+
+    steps = 8 * 20
+    whole = crafted(tmp_path / "whole", 10 * steps)
+    for after in (steps + 40, 2 * steps + 40):
+        with pytest.raises(KeyboardInterrupt):
+            crafted(tmp_path / "parts", after)
+    left = sorted((tmp_path / "parts").glob("*-20.npz"))
+    assert len(left) == 3, "the second part was stored, best and firsts"
+    left[0].unlink()  # stopped between the files of a part: that part is done again
+    found = crafted(tmp_path / "parts", 10 * steps)
+    names = {path.name for path in (tmp_path / "whole").glob("*.npz")}
+    assert {path.name for path in (tmp_path / "parts").glob("*.npz")} == names
+    for kappa, first in whole.first.items():
+        assert placed.digest(found.first[kappa]) == placed.digest(first)
+    assert placed.digest(found.best) == placed.digest(whole.best)
