@@ -30,7 +30,7 @@ FLAT_DRAWS, DRAWS = 4, 14
 """Of an image: rotation, scale and place; with them four corners, contrast and brightness."""
 
 WITHIN = "within:"
-_COPIES = re.compile(r"(.+)\*([2-9]|[1-9]\d+)")
+_COPIES = re.compile(r"([^*]+)\*([2-9]|[1-9]\d+)")
 
 LATER = ("tilt", "contrast", "brightness", "within", "copies")
 """What a policy says since keys of rows were first stored; at rest, keys leave it out."""

@@ -102,7 +102,14 @@ def test_a_crowded_image_begins_anew_until_all_fit() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("centre*2", "one place"), ("fixed:1,1*3", "one place"), ("random*30", "no room")],
+    [
+        ("centre*2", "one place"),
+        ("fixed:1,1*3", "one place"),
+        ("random*30", "no room"),
+        ("random*2*3", "no placement"),
+        ("random*1", "no placement"),
+        ("random*", "no placement"),
+    ],
 )
 def test_what_has_no_room_for_copies_is_refused_with_a_remedy(name: str, said: str) -> None:
     with pytest.raises(BadInput, match=said) as error:
