@@ -23,8 +23,6 @@ from .kept import Found
 from .parameters import parameters_of
 from .victim import Told, Victim
 
-NAME = "differential"
-
 
 class Both(nn.Module):
     """Two networks shown the same pixels: logits ``(N, 2K)``, first of the one that is to fall."""
@@ -46,7 +44,7 @@ class Differential:
     which the float model is right. ``weight``: of the hinge. Other options as in ``Ascent``.
     """
 
-    name = NAME
+    name = "differential"
     needs_gradient = True
     tier = "T7"
     threat: Literal["T-C"] = "T-C"

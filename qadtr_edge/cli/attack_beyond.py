@@ -33,7 +33,7 @@ def show_margins(found: Answer) -> None:
     for row in found.rows:
         result = row.result
         key = (result.engine, result.bits, result.attack, result.victim, result.tier, result.seed)
-        if row.sim_asr is not None:
+        if result.counts.both_eligible:
             groups.setdefault((*key, result.patch_seed), []).append(row)
     several = [group for group in groups.values()
                if any(row.result.kappa is not None for row in group)]  # fmt: skip
