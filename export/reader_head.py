@@ -1,7 +1,8 @@
 """The last product of a file, which quantizers like to leave in float: its weights get 8 bits here.
 
-Where it reads a mean over the image that is not quantized either, the mean is not rounded: the
-product is taken of all positions at once, with the weights of a channel at each of them.
+Where it reads a mean over the image that is not quantized either, a small product is taken of all
+positions at once, with the weights of a channel at each of them, so that the mean is not rounded.
+In front of a large one it is rounded to the grid of what it is the mean of, which it cannot leave.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 
 from qadtr_edge.integer import graph as g
 
-from .reader_build import MOST_ELEMENTS
 from .reader_state import Reading, title
 from .reader_values import Constant, Move, Pending, Quantized, Unreadable
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from .reader_file import Source
 
 NOTE = "the last product is in float in the file: its weights were rounded to 8 bits per channel"
+ROUNDED = "the mean before the last product is in float in the file: it was rounded to 8 bits"
 _BEHIND = {"Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Add"}
 _HIGH = 127
+MOST_WEIGHTS = 2**22
+"""Of a product over all positions: the head of a small classifier, in a few megabytes."""
 
 
 def head_of(source: Source) -> str:
@@ -51,10 +54,18 @@ def features(reading: Reading, node: onnx.NodeProto, *, transposed: bool) -> tup
         raise Unreadable("has weights that are not quantized")
     if not isinstance(x, Pending) or x.pooled is None or x.low != -np.inf or x.high != np.inf:
         return reading.source(node), weight
-    channels, rows, columns = reading.build.tensors[x.pooled].shape
+    image = reading.build.tensors[x.pooled]
+    channels, rows, columns = image.shape
     count, axis = rows * columns, 1 if transposed else 0
-    if weight.codes.size * count > MOST_ELEMENTS or weight.codes.shape[axis] != channels:
-        raise Unreadable(f"reads a mean of {count} positions that is not quantized")
+    if weight.codes.shape[axis] != channels:
+        raise Unreadable(f"has weights {weight.codes.shape} and reads {channels} means")
+    if weight.codes.size * count > MOST_WEIGHTS:
+        reading.build.notes[ROUNDED] = None
+        mean = x.limited(image.scale * image.low, image.scale * image.high)
+        codes = reading.build.quantized(
+            mean, scale=image.scale, zero=image.zero_point, kind="uint8"
+        )  # fmt: skip
+        return codes.tensor, weight
     row = (channels * count,)
     flat = Move(lambda name, y, z: g.Flatten(name, y, z), row, f"{title(node)}.positions")
     everywhere = replace(

@@ -158,13 +158,22 @@ def test_a_last_product_in_float_gets_8_bits_and_its_mean_is_not_rounded(tmp_pat
     assert np.abs(ours - theirs).max() <= 0.01 * float(theirs.max() - theirs.min())
 
 
-def test_a_mean_of_too_many_positions_is_named(
+def test_before_a_large_product_the_mean_is_rounded_to_its_own_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_head, "MOST_ELEMENTS", 6 * 24 * 8 * 8 - 1)
+    monkeypatch.setattr(reader_head, "MOST_WEIGHTS", foreign.CLASSES * 24 * 8 * 8 - 1)
     path = foreign.save(foreign.float_head(), tmp_path / "file.onnx")
-    with pytest.raises(Unsupported, match="Gemm 'fc' reads a mean of 64 positions"):
-        lowered(path)
+    graph = lowered(path).graph
+    assert any("the mean before the last product" in note for note in graph.notes)
+    [pool] = [node for node in graph.nodes if isinstance(node, g.GlobalAveragePool)]
+    x, y = graph.tensors[pool.x], graph.tensors[pool.y]
+    assert (x.scale, x.zero_point, x.low, x.high) == (y.scale, y.zero_point, y.low, y.high)
+    pixels, _ = make_brevitas.images(50, seed=2)
+    means = foreign.simulated(path, pixels, value="mean")
+    codes = judge.trace(graph, pixels)[pool.y]
+    assert np.abs(codes - means / y.scale).max() <= 0.5001
+    facts = ort.build(graph, tmp_path / "engine")
+    assert (facts.precision, facts.float_layers) == ("integer", ())
 
 
 def test_float_weights_before_the_last_product_are_named(tmp_path: Path) -> None:
