@@ -1,7 +1,9 @@
 """Label-only search on the engine: no score is read, so a head that gives none is no defence.
 
-This project's definition, after the boundary attack (Brendel et al., arXiv 1712.04248) carried over
-to patches: an image is covered whole by a foreign picture, which changes its label, and the covered
+This project's definition. For half of the queries patches of random saturated colours are thrown on
+random places: nothing asks less of an engine, and many images fall to it. What still stands meets
+the boundary attack (Brendel et al., arXiv 1712.04248) carried over to patches:
+an image is covered whole by a foreign picture, which changes its label, and the covered
 rectangle is then made smaller, a side at a time, as long as the label stays changed. How far it
 must still shrink is the only guidance, and it needs labels alone. Where it no longer shrinks,
 pixels inside are changed at random while the label stays changed, and it is tried again; a search
@@ -25,8 +27,12 @@ from ..types import Json, Labels, Pixels, PlacedPatches, Placements
 from .queries import Ledger, Logits, Model, Told, require_classes
 
 DRAWS = 8
+CELLS = 3 * 8 * 8
 PATIENCE = 40
 """Refusals in a row, at the smallest step, after which a search begins anew."""
+
+THROWN = 0.5
+"""Share of the queries that show random patches, first."""
 
 CHANGED = 0.3
 """Share of the proposals that change pixels and not the rectangle."""
@@ -64,7 +70,7 @@ class LabelSearch:
         pool = None if self.pool is None else hashlib.sha256(self.pool.tobytes()).hexdigest()
         return {
             "patch_px": list(self.patch_px), "target": self.target, "queries": self.queries,
-            "pool": pool,
+            "pool": pool, "thrown": THROWN,
         }  # fmt: skip
 
     def budget(self, image_px: tuple[int, int]) -> int:
@@ -82,16 +88,20 @@ class LabelSearch:
         ledger = Ledger(model, batch=batch)
         board = _Board(data, patch_px=self.patch_px)
         open_ = np.arange(len(data))
+        thrown = int(THROWN * self.queries)
         for it in range(self.queries):
             chance = streams.uniform(
-                seed, f"{self.name}:{it}", indices=data.ids[open_], draws=DRAWS
-            )
+                seed, f"{self.name}:{it}", indices=data.ids[open_],
+                draws=DRAWS if it >= thrown else 2 + CELLS,
+            )  # fmt: skip
             due = open_[board.fresh[open_]]
-            if len(due):
+            if it >= thrown and len(due):
                 board.renew(due, self._pictures(data, due, board.starts[due], seed=seed))
-            to = board.proposed(open_, chance)
+            to = board.proposed(open_, chance) if it >= thrown else board.thrown(open_, chance)
             labels = metrics.predicted(ledger(board.shown(open_, to)))
             changed = metrics.succeeded(labels, data.labels[open_], target=self.target)
+            if it >= thrown:
+                board.adapt(open_, to, changed=changed)
             board.accept(open_, to, changed=changed)
             left = ~(board.won[open_] & board.small(open_))
             told(len(open_) + int((~left).sum()) * (self.queries - it - 1), "")
@@ -113,18 +123,18 @@ class LabelSearch:
         for start in np.unique(starts):
             own = starts == start
             chance = streams.uniform(
-                seed, f"{self.name}:start:{start}", indices=data.ids[rows[own]], draws=1 + 3 * 64
+                seed, f"{self.name}:start:{start}", indices=data.ids[rows[own]], draws=1 + CELLS
             )
             if self.pool is None:
-                made[own] = _textures(chance, shape)
+                made[own] = _textures(chance[:, 1:], shape)
             else:
                 made[own] = self.pool[(chance[:, 0] * len(self.pool)).astype(np.int64)]
         return made
 
 
 def _textures(chance: NDArray[np.float64], shape: tuple[int, ...]) -> Pixels:
-    """A grid of eight by eight saturated colours, stretched over the image."""
-    colours = np.where(chance[:, 1:] < 0.5, 0, 255).astype(np.uint8).reshape(-1, 3, 8, 8)
+    """A grid of eight by eight saturated colours, stretched over ``shape``, cut where smaller."""
+    colours = np.where(chance < 0.5, 0, 255).astype(np.uint8).reshape(-1, 3, 8, 8)
     rows = np.arange(shape[1]) * 8 // shape[1]
     columns = np.arange(shape[2]) * 8 // shape[2]
     return colours[:, :, rows[:, None], columns[None, :]]
@@ -167,6 +177,18 @@ class _Board:
         self.step[rows], self.refused[rows] = max(self.whole) // 4, 0
         self.won[rows], self.fresh[rows] = False, False
 
+    def thrown(self, rows: Labels, chance: NDArray[np.float64]) -> _Proposal:
+        """A patch of random colours at a random place."""
+        spare = self.whole[2:] - np.array(self.patch_px) + 1
+        corner = (chance[:, :2] * spare).astype(np.int64)
+        canvas = self.canvas[rows]
+        down, across = (corner[:, [a]] + np.arange(self.patch_px[a]) for a in (0, 1))
+        each = np.arange(len(rows))[:, None, None]
+        pixels = _textures(chance[:, 2:], (3, *self.patch_px))
+        canvas[each, :, down[:, :, None], across[:, None, :]] = pixels.transpose(0, 2, 3, 1)
+        box = np.concatenate([corner, corner + self.patch_px], axis=1)
+        return _Proposal(box, canvas, np.zeros(len(rows), np.bool_))
+
     def proposed(self, rows: Labels, chance: NDArray[np.float64]) -> _Proposal:
         """A side cut off, or four neighbouring pixels recoloured; at first, nothing changed."""
         box, canvas = self.box[rows].copy(), self.canvas[rows]
@@ -194,14 +216,18 @@ class _Board:
         return np.where(inside, to.canvas, self.data.images[rows])
 
     def accept(self, rows: Labels, to: _Proposal, *, changed: NDArray[np.bool_]) -> None:
-        """Goes where the label stays changed; cuts less where it does not, and in the end anew."""
-        begins = ~self.won[rows]
-        cut = ~to.recoloured & ~begins
+        """Goes where the label stays changed, which has asked once of each of ``rows``."""
+        taken = rows[changed]
         self.queries[rows] += 1
-        taken, kept, lost = rows[changed], rows[changed & cut], rows[~changed & cut]
         self.canvas[taken], self.box[taken] = to.canvas[changed], to.box[changed]
         self.won[taken] = True
         self._remember(taken)
+
+    def adapt(self, rows: Labels, to: _Proposal, *, changed: NDArray[np.bool_]) -> None:
+        """Cuts more where the label stayed changed, less where not, and in the end begins anew."""
+        begins = ~self.won[rows]
+        cut = ~to.recoloured & ~begins
+        kept, lost = rows[changed & cut], rows[~changed & cut]
         self.step[kept] *= 2
         self.refused[kept] = 0
         self.refused[lost] += self.step[lost] <= 1

@@ -80,6 +80,22 @@ def test_neither_the_batch_nor_the_order_nor_the_neighbours_sway_an_image(batch:
     assert (turned.queries == whole.queries[::-1][:9]).all()  # type: ignore[index]
 
 
+def test_half_of_the_queries_throw_patches_and_the_rest_cover_the_image_first() -> None:
+    changed: list[np.ndarray] = []
+
+    def unmoved(images: Pixels) -> np.ndarray:
+        """Answers the clean labels to whatever it is shown."""
+        changed.append((images != DATA.images).any(axis=1).sum(axis=(1, 2)))
+        return np.eye(4, dtype=np.float32)[DATA.labels]
+
+    run(LabelSearch(patch_px=(5, 5), queries=8), unmoved, batch=len(DATA))
+    assert len(changed) == 9  # the first is of the clean images
+    thrown, covered = np.stack(changed[1:5]), np.stack(changed[5:])
+    assert (thrown <= 25).all()
+    assert (thrown > 0).all()
+    assert (covered > 25).all()
+
+
 def test_pictures_of_the_pool_begin_it_and_are_part_of_its_recipe() -> None:
     pool = pictures(20, split="craft").images
     attack = LabelSearch(patch_px=(5, 5), queries=300, pool=pool)
