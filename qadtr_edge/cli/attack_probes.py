@@ -20,7 +20,7 @@ from .attack_work import Work
 if TYPE_CHECKING:
     from ..attacks.victim import Victim
 
-RECIPE = 2
+RECIPE = 3
 """Grows when the code of the probes changes what they measure."""
 
 
