@@ -11,7 +11,7 @@ from ..attacks.controls import OCCLUSION
 from ..report.rows import Row, rows
 from ..results import Store
 from ..types import Json, Result
-from ..verdict import Verdict, case, judge
+from ..verdict import Verdict, case, judge, white_box_leaves_headline
 from ..verdict.worst import Worst, by_threat, worst
 from .attack_replay import Cell
 
@@ -23,7 +23,8 @@ class AtWidth:
     ``worst``: the union over all attacks of T1 to T6, the headline; ``by_tier``: over those of each
     tier; ``by_threat``: over all that an attacker of each threat model may do, cumulatively. They
     are ``None`` where there was no attack. ``occlusion_asr``: of the strongest of grey, noise and
-    crop. ``certified``: what two masks certify around the engine; no success rate.
+    crop. ``white_box_leaves``: T3 may not be quoted alone, since searches on the engine fool what
+    it misses. ``certified``: what two masks certify around the engine; no success rate.
     """
 
     engine: str
@@ -36,6 +37,7 @@ class AtWidth:
     worst: Worst | None
     by_tier: dict[str, Worst | None]
     by_threat: dict[str, Worst | None]
+    white_box_leaves: bool
     verdict: Verdict
     certified: Mapping[str, Json] | None = None
 
@@ -109,6 +111,7 @@ class Answer:
                     "occlusion_asr": width.occlusion_asr,
                     "worst_case_asr": width.worst_case_asr,
                     **width.unions_json(),
+                    "white_box_leaves_headline": width.white_box_leaves,
                     "certified": None if width.certified is None else dict(width.certified),
                     "verdict": width.verdict.name,
                     "verdict_reason": width.verdict.reason,
@@ -156,6 +159,7 @@ def _at_width(
         worst=worst(found, found.attacks),
         by_tier={tier: worst(found, found.of_tiers(tier)) for tier in case.HEADLINE},
         by_threat=by_threat(found),
+        white_box_leaves=white_box_leaves_headline(found),
         verdict=judge(
             cell.rows, store, suite=suite, facts=cell.facts, probes=cell.probes, baseline=baseline
         ),

@@ -9,6 +9,7 @@ from ..report import words
 from ..report.rows import Row
 from ..report.warnings import title
 from ..types import FLOAT_BITS
+from ..verdict.unions import WHITE
 from ..verdict.worst import Worst
 from . import attack_beyond
 from .attack_answer import Answer, AtWidth
@@ -63,10 +64,12 @@ def _show_suite(found: Answer, *, class_names: Sequence[str]) -> None:
     console.print_table(ATTACKS, _attacks(found.rows, class_names), title=_title(found))
     attack_beyond.show_margins(found)
     tiers = [
-        [title(width.engine, width.bits), name, _union(union)]
+        [title(width.engine, width.bits), name, _union(union) + (
+            ", not to be quoted: searches on the engine beat it"
+            if name == WHITE and width.white_box_leaves else "")]
         for width in found.widths
         for name, union in (*width.by_tier.items(), *width.by_threat.items(), ("all", width.worst))
-    ]
+    ]  # fmt: skip
     console.print_table(
         TIERS, tiers, title="Some attack of it wins, per image; T-B counts T-A too, T-C all"
     )

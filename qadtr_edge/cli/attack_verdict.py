@@ -66,6 +66,7 @@ def _cell(
         "checks": checks,
         **found.unions_json(),
         "worst_case_asr": found.worst_case_asr,
+        "white_box_leaves_headline": found.white_box_leaves,
         "record": record(cell.rows, store, facts=cell.facts),
         "compared": {"baseline": baseline, "ablation": cell.probes.get("ablation")},
         "rows": [row.key for row in cell.rows],

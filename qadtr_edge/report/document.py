@@ -11,7 +11,7 @@ from ..verdict.worst import Worst
 from .evidence import EngineEvidence, Evidence, Object
 from .rows import Row, rows, worst
 from .warnings import warnings
-from .worst import worst_case
+from .worst import quotable, worst_case
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +19,15 @@ class Line:
     """One engine at one width: what was observed of it, and the strongest attack on it.
 
     ``rows``: all that was measured on the file that stands; ``worst``: the per-image worst case.
+    ``white_box_left``: the strongest attack is named without the white-box one, which searches on
+    the engine beat.
     """
 
     engine: EngineEvidence
     rows: tuple[Row, ...]
     strongest: Row | None
     worst: Worst | None
+    white_box_left: bool = False
 
     def timed(self, batch: int) -> Object | None:
         """Its latency row at a batch size, or ``None`` when it was not measured."""
@@ -57,6 +60,7 @@ class Line:
                 for _, row in sorted(self.engine.latency.items())
             ],
             "worst_case_asr": None if self.worst is None else self.worst.asr,
+            "white_box_leaves_headline": self.white_box_left,
             "strongest": None if self.strongest is None else self.strongest.as_json(),
         }  # fmt: skip
 
@@ -94,10 +98,10 @@ def compose(evidence: Evidence) -> Document:
 def _line(engine: EngineEvidence, standing: Sequence[Row], *, evidence: Evidence) -> Line:
     mine = tuple(row for row in standing if _of(row, engine))
     try:
-        union = worst_case(mine, evidence.store)
+        union, quoted = worst_case(mine, evidence.store), quotable(mine, evidence.store)
     except BadInput:  # damaged labels: the rows still stand, their union does not
-        union = None
-    return Line(engine, mine, worst(mine), union)
+        union, quoted = None, mine
+    return Line(engine, mine, worst(quoted), union, white_box_left=len(quoted) < len(mine))
 
 
 def _of(row: Row, engine: EngineEvidence) -> bool:

@@ -95,6 +95,8 @@ def _sentence(line: Line) -> str:
             f"{words.rate(row)}, in simulation {words.percent(row.sim_asr)}, "
             f"strongest control {words.percent(row.control_asr)}"
         )
+        if line.white_box_left:
+            said.append("its white-box attack is not quoted: searches on the engine beat it")
     said.append(f"latency p50 / p90 / p99 at batch 1, ms: {words.milliseconds(timed)}")
     said.append(f"energy: {words.energy(timed)}")
     return "; ".join(said) + "."

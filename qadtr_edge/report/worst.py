@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..results import Store
+from ..verdict import white_box_leaves_headline
 from ..verdict.case import HEADLINE, Case
+from ..verdict.unions import is_white_box
 from ..verdict.worst import Worst, by_threat, worst
 from .rows import Row, largest
 
@@ -19,6 +21,18 @@ def worst_case(rows: Iterable[Row], store: Store) -> Worst | None:
 def worst_by_threat(rows: Iterable[Row], store: Store) -> dict[str, Worst | None]:
     """The same for each threat model, cumulatively."""
     return by_threat(_case(rows, store))
+
+
+def quotable(rows: Iterable[Row], store: Store) -> tuple[Row, ...]:
+    """The rows whose success may be quoted alone.
+
+    All, unless searches on the engine fool images that the white-box attack does not: then its
+    rows are left out, for they say how well it followed gradients and not how strong an attack is.
+    """
+    found = tuple(rows)
+    if not white_box_leaves_headline(_case(found, store)):
+        return found
+    return tuple(row for row in found if not is_white_box(row.result))
 
 
 def _case(rows: Iterable[Row], store: Store) -> Case:

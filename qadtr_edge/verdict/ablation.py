@@ -14,12 +14,11 @@ from .. import statistics
 from ..errors import BadInput
 from ..types import Json, Result
 from .case import HEADLINE, Case, Check, Status, count
-from .unions import compared
+from .unions import WHITE, compared
 
 PARTS = ("aqapa", "dbwt", "gir")
 """What a run may have been trained without: patch training, the turns of the widths, GIR."""
 
-WHITE = "T3"
 UNMASKABLE = ("T2", "T4", "T6")
 """Tiers that ask the engine and need no gradient."""
 

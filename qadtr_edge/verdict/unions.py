@@ -19,6 +19,14 @@ MISSED = 0.002
 (AutoAttack's threshold for Square)."""
 
 
+WHITE = "T3"
+
+
+def is_white_box(row: Result) -> bool:
+    """Whether an attack followed gradients of the network that was deployed."""
+    return row.tier == WHITE and row.knowledge != "surrogate"
+
+
 @dataclass(frozen=True, eq=False)
 class Missed:
     """Images ``(N,)`` that a search on the engine fools and the white-box attack does not.
@@ -36,19 +44,20 @@ class Missed:
 
 def missed(case: Case) -> Missed | None:
     """What the white-box attack misses; ``None`` where it or the search did not run."""
-    white = case.labelled(row for row in case.of_tiers("T3") if row.knowledge != "surrogate")
+    white = case.labelled(row for row in case.rows if is_white_box(row))
     black = case.labelled(case.of_tiers("T4", "T6"))
     if not white or not black:
         return None
     return Missed(case.fooled(black) & ~case.fooled(white), case.able())
 
 
-def white_box_leaves_headline(rows: Sequence[Result], store: Store, *, facts: EngineFacts) -> bool:
+def white_box_leaves_headline(case: Case) -> bool:
     """Whether the white-box number may not be quoted as the strength of a gradient attack.
 
     So it is when searches on the engine fool more than 0.2 points of the images that it does not.
+    Its images still count in every union: they fall.
     """
-    found = missed(of_engine(rows, store, facts=facts, probes={}))
+    found = missed(case)
     return found is not None and found.share > MISSED
 
 

@@ -159,6 +159,22 @@ def test_unions_by_tier_and_threat_make_the_headline(plan: Plan, store: Store) -
     assert len(threats) == 3
     assert [one.fooled for one in threats] == sorted(one.fooled for one in threats)
     assert width.worst.fooled == threats[-1].fooled, "T-C may do all"
+    assert width.white_box_leaves is False, "no white-box attack ran"
+
+
+def test_a_white_box_attack_that_searches_beat_leaves_the_headline(
+    plan: Plan, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = done(plan, store)
+    search = next(row for row in cell.rows if row.tier == "T4")
+    weak = replace(search, key="weak", tier="T3", attack="pgd", knowledge="simulation")
+    kept = store.outcomes(search.key)
+    store.append(weak, replace(kept, patched=kept.clean))
+    cell = replace(cell, rows=(*cell.rows, weak))
+    answer = attack_answer.answer([cell], store, suite="quick")
+    assert answer.as_json()["by_width"][0]["white_box_leaves_headline"] is True  # type: ignore[index,call-overload]
+    attack_show.show(answer, class_names=CLASSES)
+    assert "not to be quoted" in capsys.readouterr().out
 
 
 def test_what_is_printed_and_stored(

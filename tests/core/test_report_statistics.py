@@ -17,6 +17,7 @@ from qadtr_edge.report import (
     document,
     equal,
     evidence,
+    headline,
     pictures,
     transferred,
 )
@@ -208,3 +209,31 @@ def test_a_patch_that_brings_its_place_has_no_control(tmp_path: Path) -> None:
     excess = {row.result.attack: row.asr_excess for row in composed(run).rows}
     assert excess["pgd"] is None
     assert excess["gap"] is not None
+
+
+def test_a_white_box_attack_that_searches_beat_is_not_quoted(tmp_path: Path) -> None:
+    """Here it fools most by itself, and misses images that the search finds."""
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("pgd", "patch_rs"))
+    alone = reported.folder(tmp_path / "alone", widths=(8,), attacks=("pgd",))
+    store = Store(run.results, run.labels)
+    pgd, search = (next(row for row in store.rows() if row.attack == name)
+                   for name in ("pgd", "patch_rs"))  # fmt: skip
+    kept = store.outcomes(pgd.key)
+    able = kept.clean.labels == kept.truth
+    won = store.outcomes(search.key).patched.labels != kept.truth
+    spared = np.flatnonzero(able & won)[0]
+    most = np.where(np.arange(len(able)) == spared, kept.truth, (kept.truth + 1) % 12)
+    made = replace(kept, patched=Answers(most, kept.patched.margins))
+    row = reported.row_of("pgd", "ort", bits=8, outcomes=made)
+    store.append(replace(pgd, counts=row.counts), made)
+    (line,) = (one for one in composed(run).lines if one.engine.bits == 8)
+    assert line.strongest is not None
+    assert line.strongest.result.attack == "patch_rs"
+    assert line.strongest.asr < row.counts.fooled / row.counts.eligible
+    assert line.as_json()["white_box_leaves_headline"] is True
+    assert line.worst is not None
+    assert line.worst.fooled == able.sum(), "its images still count in the union"
+    assert "its white-box attack is not quoted" in " ".join(headline.headline(composed(run)).said)
+    (line,) = (one for one in composed(alone).lines if one.engine.bits == 8)
+    assert line.strongest is not None
+    assert line.strongest.result.attack == "pgd"

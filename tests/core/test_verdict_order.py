@@ -12,7 +12,7 @@ from judged import FACTS, Folder, first, probes
 from qadtr_edge.errors import BadInput
 from qadtr_edge.types import Json
 from qadtr_edge.verdict import Verdict, judge, record, white_box_leaves_headline
-from qadtr_edge.verdict.case import Name
+from qadtr_edge.verdict.case import Case, Name
 
 Spoil = Callable[[dict[str, Json]], None]
 
@@ -178,7 +178,7 @@ def test_a_search_that_beats_the_gradient_attack_is_masking(tmp_path: Path) -> N
     for alone, name in ((2, "masked"), (1, "measured")):
         mine = Folder(tmp_path / f"run{alone}").suite(alone=alone)
         assert judged(mine).name == name
-        leaves = white_box_leaves_headline(mine.rows, mine.store, facts=FACTS)
+        leaves = white_box_leaves_headline(Case(tuple(mine.rows), mine.store))
         assert leaves is (name == "masked")
 
 
