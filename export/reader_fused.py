@@ -41,6 +41,8 @@ def unfused(reading: Reading, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     names = (f"{node.output[0]}:{number}" for number in count())
     kind = node.op_type
     grids, output = _operands(node)
+    if any(len(inputs) < 2 or not all(inputs[:2]) for inputs in grids):
+        raise Unreadable("lacks an operand or its scale")
     reals = []
     for place, inputs in enumerate(grids):
         axis = _weight_axis(reading, node, inputs[1]) if kind in _PRODUCTS and place == 1 else None

@@ -57,7 +57,7 @@ def features(reading: Reading, node: onnx.NodeProto, *, transposed: bool) -> tup
     image = reading.build.tensors[x.pooled]
     channels, rows, columns = image.shape
     count, axis = rows * columns, 1 if transposed else 0
-    if weight.codes.shape[axis] != channels:
+    if weight.codes.ndim != 2 or weight.codes.shape[axis] != channels:
         raise Unreadable(f"has weights {weight.codes.shape} and reads {channels} means")
     if weight.codes.size * count > MOST_WEIGHTS:
         reading.build.notes[ROUNDED] = None

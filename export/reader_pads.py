@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
-
-import numpy as np
 
 from qadtr_edge.integer import graph as g
 
@@ -22,30 +19,29 @@ def sliced(reading: Reading, node: onnx.NodeProto) -> Value:
     """Slice: all of a tensor, or every n-th row and column from the first."""
     value = reading.value(node, 0)
     shape = _shape(reading, value)
-    given = [reading.array(node, index) for index in range(1, 5)]
-    if reading.opset < 10 or given[0] is None or given[1] is None:
+    starts, ends, axes, steps = (_whole_numbers(reading, node, index) for index in range(1, 5))
+    if starts is None or ends is None:
         raise Unreadable("slices as opsets below 10 write it")
-    starts, ends = (array.ravel().tolist() for array in given[:2] if array is not None)
-    axes = [*range(len(starts))] if given[2] is None else given[2].ravel().tolist()
-    steps = [1] * len(starts) if given[3] is None else given[3].ravel().tolist()
+    axes = [*range(len(starts))] if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps):
         raise Unreadable("names not as many starts as ends, axes or steps")
     rank, stride = len(shape) + 1, [1] * len(shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        at = int(axis) % rank
+        at = axis % rank
         whole = start == 0 and (at == 0 or end >= shape[at - 1])
         if not whole or step < 1 or (step > 1 and at < rank - 2):
             raise Unreadable("cuts out a part of a tensor")
         if at:
-            stride[at - 1] = int(step)
+            stride[at - 1] = step
     if set(stride) <= {1}:
         return cast(Value, value)
     if len(shape) != 3 or _is_channels_last(value):
         raise Unreadable("leaves out rows of what is no image with its channels first")
-    step = (stride[1], stride[2])
-    size = tuple(-(-extent // pace) for extent, pace in zip(shape[1:], step, strict=True))
+    pace = (stride[1], stride[2])
+    size = (-(-extent // each) for extent, each in zip(shape[1:], pace, strict=True))
     made = (shape[0], *size)
-    return _moved(reading, value, Move(lambda n, x, y: g.Subsample(n, x, y, step), made,
+    return _moved(reading, value, Move(lambda n, x, y: g.Subsample(n, x, y, pace), made,
                                        title(node)))  # fmt: skip
 
 
@@ -54,17 +50,18 @@ def padded(reading: Reading, node: onnx.NodeProto) -> Value:
     value = reading.value(node, 0)
     shape = _shape(reading, value)
     told = attributes_of(node)
-    given = reading.array(node, 1)
-    sides = told.whole_numbers("pads", ()) if given is None else given.ravel().tolist()
-    axes = reading.array(node, 3)
-    pads = _by_axis([int(side) for side in sides], axes, rank=len(shape) + 1)
+    given = _whole_numbers(reading, node, 1)
+    sides = [*told.whole_numbers("pads", ())] if given is None else given
+    pads = _by_axis(sides, _whole_numbers(reading, node, 3), rank=len(shape) + 1)
     if told.word("mode", "constant") != "constant" or min(pads.values(), default=(0,)) < (0, 0):
         raise Unreadable("pads with something else than a constant, or cuts")
     pads = {axis: ends for axis, ends in pads.items() if ends != (0, 0)}
     if not pads:
         return cast(Value, value)
     fill = reading.array(node, 2)
-    filled = told.real("value", 0.0) if fill is None else float(fill.astype(np.float64).item())
+    if fill is not None and fill.size != 1:
+        raise Unreadable("pads with more than one value")
+    filled = told.real("value", 0.0) if fill is None else float(fill.astype(float).item())
     if filled != _zero(reading, value):
         raise Unreadable(f"pads with {filled:g}, which is not zero there")
     last = _is_channels_last(value)
@@ -84,12 +81,21 @@ def padded(reading: Reading, node: onnx.NodeProto) -> Value:
     raise Unreadable("pads neither channels nor the border of an image")
 
 
-def _by_axis(sides: Sequence[int], axes: object, *, rank: int) -> dict[int, tuple[int, int]]:
-    named = [*range(rank)] if axes is None else [int(a) % rank for a in np.ravel(cast(int, axes))]
+def _whole_numbers(reading: Reading, node: onnx.NodeProto, index: int) -> list[int] | None:
+    """The constant behind an input, as integers; ``None`` where the node leaves it out."""
+    array = reading.array(node, index)
+    if array is None:
+        return None
+    if array.dtype.kind not in "iu":
+        raise Unreadable(f"has {node.input[index]!r}, which is of {array.dtype}")
+    return [int(value) for value in array.ravel()]
+
+
+def _by_axis(sides: list[int], axes: list[int] | None, *, rank: int) -> dict[int, tuple[int, int]]:
+    named = [*range(rank)] if axes is None else [axis % rank for axis in axes]
     if len(sides) != 2 * len(named):
         raise Unreadable(f"has {len(sides)} sides to pad for {len(named)} axes")
-    half = len(named)
-    return {axis: (sides[i], sides[half + i]) for i, axis in enumerate(named)}
+    return {axis: (sides[i], sides[len(named) + i]) for i, axis in enumerate(named)}
 
 
 def _zero(reading: Reading, value: Value | None) -> int:

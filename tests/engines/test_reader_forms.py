@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -182,4 +183,62 @@ def test_float_weights_before_the_last_product_are_named(tmp_path: Path) -> None
     node = next(node for node in model.graph.node if node.name == "branch")
     node.input[1] = "branch.weight"
     with pytest.raises(Unsupported, match="Conv 'branch' has weights that are not quantized"):
+        lowered(foreign.save(model, tmp_path / "file.onnx"))
+
+
+def without_a_scale(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "QLinearConv")
+    del node.input[4:]
+
+
+def renamed_to_nothing(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "QLinearAdd").input[1] = ""
+
+
+def channels_last(model: onnx.ModelProto) -> None:
+    node = next(x for x in model.graph.node if x.op_type == "QLinearGlobalAveragePool")
+    next(a for a in node.attribute if a.name == "channels_last").i = 1
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (without_a_scale, "QLinearConv .* lacks an operand or its scale"),
+        (renamed_to_nothing, "QLinearAdd .* lacks an operand or its scale"),
+        (channels_last, "QLinearGlobalAveragePool .* holds its channels last"),
+    ],
+)
+def test_a_broken_fused_operator_is_named(
+    plant: Callable[[onnx.ModelProto], None], told: str, tmp_path: Path
+) -> None:
+    source = foreign.save(foreign.residual(), tmp_path / "float.onnx")
+    path = tmp_path / "fused.onnx"
+    foreign.quantize_static(
+        source, path, activations="QUInt8", weights="QInt8", per_channel=True, form="QOperator"
+    )
+    model = onnx.load(path)
+    plant(model)
+    onnx.save(model, path)
+    with pytest.raises(Unsupported, match=told):
+        lowered(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("rows.start", np.array([0.0]), "Slice 'rows' has 'rows.start', which is of float64"),
+        ("rows.step", np.array([2, 2]), "Slice 'rows' names not as many starts as"),
+        ("rows.step", np.array([0]), "Slice 'rows' cuts out a part"),
+        ("wide.sides", np.array([0, 4, 0]), "Pad 'wide' has 3 sides to pad for 4 axes"),
+        ("wide.sides", np.array([0, -1, 0, 0, 0, 0, 0, 0]), "Pad 'wide' pads with something else"),
+        ("wide.sides", np.array([0, 2**40, 0, 0, 0, 0, 0, 0]), "Pad 'wide' makes 1099511627784x8"),
+    ],
+)
+def test_slices_and_pads_that_make_no_sense_are_named(
+    name: str, value: NDArray[np.generic], told: str, tmp_path: Path
+) -> None:
+    model = foreign.shortcut()
+    held = next(x for x in model.graph.initializer if x.name == name)
+    held.CopyFrom(onnx.numpy_helper.from_array(value, name))
+    with pytest.raises(Unsupported, match=told):
         lowered(foreign.save(model, tmp_path / "file.onnx"))
