@@ -27,6 +27,7 @@ RTX_TARGETS = ("SM80", "SM86", "SM89", "SM120")
 """What an ahead-of-time build covers; SM75 is built when asked for, nearly twice as large."""
 
 _REMEDY = "Check the model with `qadtr-edge export --engine ort`, or build with another version."
+_OF_MEMORY = ("OutOfMemory", "within workspace limit")
 _MEBIBYTE = 1 << 20
 
 
@@ -66,10 +67,21 @@ def plan_of(trt: ModuleType, model: Path, *, options: Options) -> Plan:
     _load_timings(config, options.timing_cache)
     content = builder.build_serialized_network(network, config)
     if content is None or log.errors:
-        raise refused(trt, f"build {model.name}", log=log, remedy=_REMEDY)
+        raise refused(trt, f"build {model.name}", log=log, remedy=_remedy(log, options))
     if options.timing_cache is not None:
         write_bytes(options.timing_cache, bytes(config.get_timing_cache().serialize()))
     return Plan(bytes(content), tuple(dict.fromkeys(log.warnings)), on_gpu)
+
+
+def _remedy(log: Log, options: Options) -> str:
+    """What helps a build that was refused: more memory, where that is what it lacked."""
+    if not any(words in line for line in log.errors for words in _OF_MEMORY):
+        return _REMEDY
+    held, (*_, most) = options.workspace_mebibytes, options.batch
+    return (
+        f"It may plan with {held} MiB for {most} images: give more, --workspace {4 * held}, or "
+        f"fewer images, --batch-profile 1,{max(most // 16, 1)},{max(most // 8, 1)}."
+    )
 
 
 def _builder(trt: ModuleType, log: Log) -> tensorrt.Builder:

@@ -91,13 +91,13 @@ def _prepared(given: Given, lowered: _Lowered, *, seed: int) -> _Work:
     count = CHECKED_LARGE_IMAGES if large else export_files.CHECKED_IMAGES
     many = REQUANTIZED_LARGE_IMAGES if large else REQUANTIZED_IMAGES
     wanted = given.limit or (many if given.requantize and given.data else count)
-    images, labels = _images(given, graph, seed=seed, count=wanted)
+    images, labels, name = _images(given, graph, seed=seed, count=wanted)
     shown = images[: given.limit or count]
     more: dict[str, Json] = {"same_class_as_file": _same_classes(given, graph, shown)}
     if given.requantize is not None:
         graph, change = requantized(
             graph, given.requantize, pixels=lowered.pixels, images=images, labels=labels,
-            data=given.data or "noise",
+            data=name,
         )  # fmt: skip
         console.say(f"The file was {change.told()}.")
         more["requantized"] = change.as_json()
@@ -106,15 +106,15 @@ def _prepared(given: Given, lowered: _Lowered, *, seed: int) -> _Work:
 
 def _images(
     given: Given, graph: IntegerGraph, *, seed: int, count: int
-) -> tuple[Pixels, Labels | None]:
-    """Images to compare on: of the data set where one is named, with its labels, else noise."""
+) -> tuple[Pixels, Labels | None, str]:
+    """Images to compare on, their labels and whose they are: of the data set, else noise."""
     shape = graph.tensors[graph.input].shape
     if given.data is None:
-        return export_files.noise(shape, seed=seed, count=count), None
+        return export_files.noise(shape, seed=seed, count=count), None, "noise"
     from ..data import load
 
     held = load(given.data, "test", root=given.data_root, limit=count, image_size=shape[1])
-    return held.images, held.labels
+    return held.images, held.labels, held.name
 
 
 def _same_classes(given: Given, graph: IntegerGraph, images: Pixels) -> int | None:

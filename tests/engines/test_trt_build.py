@@ -206,6 +206,13 @@ def test_options_of_tensorrt_need_it_among_the_engines(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_workspace_that_is_too_small_is_told_with_a_larger_one(tmp_path: Path) -> None:
+    small = Options(compute_capabilities=("SM86",), workspace_mebibytes=1, batch=(1, 64, 4096))
+    with pytest.raises(EngineFailed, match="refuses to build") as held:
+        trt.build(handmade.mobile(), tmp_path, options=small)
+    assert "--workspace 4, or fewer images, --batch-profile 1,256,512" in held.value.remedy
+
+
 def test_a_layer_can_be_shown(tmp_path: Path) -> None:
     graph = handmade.residual(bits=4)
     trt.build(graph, tmp_path, options=ONE)
