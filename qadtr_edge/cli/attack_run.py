@@ -69,7 +69,7 @@ def carried_out(
             cell = replace(cell, probes={**cell.probes, "record": remembered})
         if parts := ablated.get((name, width)):
             gains = attack_ablation.compared(cell, store, without=parts)
-            cell = replace(cell, probes={**cell.probes, "ablation": gains})
+            cell = replace(cell, probes={**cell.probes, "ablation": gains or None})
         cells.append(cell)
     found = attack_answer.answer(cells, store, suite=suite, baseline=known)
     if suite is not None:

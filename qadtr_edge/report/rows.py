@@ -14,8 +14,8 @@ from ..verdict.case import HEADLINE
 CONTROL_TIER = "T0"
 """Tier of the controls: grey, noise, a crop of another image, the shuffled patch."""
 
-PLACED_TIER = "T3"
-"""Tier of patches that bring a place of their own for each image, at which no control stood."""
+PLACED_TIERS = ("T3", "T7")
+"""Tiers of patches that bring a place of their own for each image, at which no control stood."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _asr(result: Result) -> float:
 
 
 def _control_of(result: Result, among: tuple[Result, ...]) -> Result | None:
-    if result.tier in (CONTROL_TIER, PLACED_TIER):
+    if result.tier in (CONTROL_TIER, *PLACED_TIERS):
         return None
     matched = (
         other
