@@ -12,7 +12,7 @@ import numpy as np
 from qadtr_edge.integer import graph as g
 
 from .onnx_file import INPUT
-from .reader_geometry import Geometry
+from .reader_geometry import Geometry, Padding
 from .reader_state import Reading, attributes_of, title
 from .reader_values import Codes, Constant, Image, Move, Padded, Pending, Real, Unreadable, Value
 
@@ -28,10 +28,12 @@ def moved(reading: Reading, node: onnx.NodeProto) -> Value:
 
 
 def _moved(reading: Reading, node: onnx.NodeProto, value: Value | None) -> Value:
-    if isinstance(value, Padded):
-        if node.op_type != "Transpose":
-            raise Unreadable("reads padded values, which only a convolution may")
+    if isinstance(value, Padded) and node.op_type == "Transpose":
         return replace(value, value=_moved(reading, node, value.value))
+    before: Padding | None = None
+    if isinstance(value, Padded):
+        before = value.padding
+        value = _pooled(reading, node, value)
     if isinstance(value, Image):
         return _image_moved(value, node)
     if not isinstance(value, Codes | Real | Pending):
@@ -41,7 +43,10 @@ def _moved(reading: Reading, node: onnx.NodeProto, value: Value | None) -> Value
             raise Unreadable("moves an image with its channels last")
         return replace(value, channels_last=False)
     shape = value.shape if isinstance(value, Pending) else reading.build.tensors[value.tensor].shape
-    move = _max_pool(node, shape) if node.op_type == "MaxPool" else _flatten(reading, node, shape)
+    if node.op_type == "MaxPool":
+        move: Move | None = _max_pool(node, shape, before)
+    else:
+        move = _flatten(reading, node, shape)
     if move is None:
         return value
     if isinstance(value, Pending):
@@ -115,9 +120,19 @@ def _check_window(node: onnx.NodeProto, window: Geometry) -> None:
         raise Unreadable("pools with ceil_mode, dilation or indices")
 
 
-def _max_pool(node: onnx.NodeProto, shape: Sequence[int]) -> Move:
+def _pooled(reading: Reading, node: onnx.NodeProto, value: Padded) -> Codes | Real:
+    """What is padded with zeros before a MaxPool: nothing is below them, so that none is chosen."""
+    inner = value.value
+    if node.op_type != "MaxPool" or not isinstance(inner, Codes | Real):
+        raise Unreadable("reads padded values, which only a convolution may")
+    if reading.build.tensors[inner.tensor].low < 0:
+        raise Unreadable("reads values below the zeros they are padded with")
+    return inner
+
+
+def _max_pool(node: onnx.NodeProto, shape: Sequence[int], before: Padding | None) -> Move:
     told = attributes_of(node)
-    window, kernel = Geometry(told), told.pair("kernel_shape")
+    window, kernel = Geometry(told, before=before), told.pair("kernel_shape")
     if len(shape) != 3:
         raise Unreadable("pools what is no image")
     _check_window(node, window)

@@ -280,6 +280,17 @@ def framed(*, fill: float = 0.0) -> onnx.ModelProto:
     return n.model(n.classifier(n.node("Flatten", [x], "row"), 16, "fc"))
 
 
+def framed_maximum(*, zero: int = 0) -> onnx.ModelProto:
+    """Zeros around a tensor before a MaxPool, as converters of TensorFlow write it."""
+    n = Network(seed=6)
+    x = n.quantized("image", 1 / 48, name="pixels", zero=np.uint8(120))
+    x = n.coded(x, 3, 8, "stem")
+    x = n.quantized(x, 0.03, name="a", zero=np.uint8(zero), border=1)
+    x = n.node("MaxPool", [x], "half", kernel_shape=[3, 3], strides=[2, 2])
+    x = n.quantized(n.node("GlobalAveragePool", [x], "mean"), 0.02, name="c", zero=np.uint8(0))
+    return n.model(n.classifier(n.node("Flatten", [x], "row"), 8, "fc"))
+
+
 def float_head(*, positions: int = 8) -> onnx.ModelProto:
     """As NVIDIA Model Optimizer leaves small classifiers: mean and last product stay in float.
 

@@ -113,6 +113,15 @@ def test_padding_of_its_own_is_the_convolutions(tmp_path: Path) -> None:
     assert [node.padding for node in convs] == [(1, 1, 1, 1), (2, 2, 2, 2)]
 
 
+def test_zeros_before_a_maximum_are_its_padding(tmp_path: Path) -> None:
+    path = foreign.save(foreign.framed_maximum(), tmp_path / "file.onnx")
+    graph = check(path, tmp_path / "engine")
+    assert [node.padding for node in graph.nodes if isinstance(node, g.MaxPool)] == [(1, 1, 1, 1)]
+    path = foreign.save(foreign.framed_maximum(zero=100), tmp_path / "below.onnx")
+    with pytest.raises(Unsupported, match="MaxPool 'half' reads values below the zeros"):
+        lowered(path)
+
+
 def test_padding_with_something_else_than_zero_is_named(tmp_path: Path) -> None:
     path = foreign.save(foreign.framed(fill=1.0), tmp_path / "file.onnx")
     with pytest.raises(Unsupported, match="Pad 'frame' pads with 1, which is not zero there"):
