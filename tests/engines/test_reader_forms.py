@@ -17,6 +17,7 @@ import onnxruntime
 from qadtr_edge.export import artefact_parity, ort, reader, reader_head
 
 import foreign_files as foreign
+import foreign_forms as forms
 import handmade
 from golden import make_brevitas
 from qadtr_edge.data.preprocess import agreed
@@ -102,35 +103,35 @@ def test_our_own_operator_form_is_read_back(name: str, tmp_path: Path) -> None:
 
 
 def test_a_shortcut_of_slices_and_a_pad(tmp_path: Path) -> None:
-    graph = check(foreign.save(foreign.shortcut(), tmp_path / "file.onnx"), tmp_path / "engine")
+    graph = check(foreign.save(forms.shortcut(), tmp_path / "file.onnx"), tmp_path / "engine")
     kinds = [type(node) for node in graph.nodes]
     assert (kinds.count(g.Subsample), kinds.count(g.PadChannels)) == (2, 1)
 
 
 def test_padding_of_its_own_is_the_convolutions(tmp_path: Path) -> None:
-    graph = check(foreign.save(foreign.framed(), tmp_path / "file.onnx"), tmp_path / "engine")
+    graph = check(foreign.save(forms.framed(), tmp_path / "file.onnx"), tmp_path / "engine")
     convs = [node for node in graph.nodes if isinstance(node, g.Conv)]
     assert [node.padding for node in convs] == [(1, 1, 1, 1), (2, 2, 2, 2)]
 
 
 def test_zeros_before_a_maximum_are_its_padding(tmp_path: Path) -> None:
-    path = foreign.save(foreign.framed_maximum(), tmp_path / "file.onnx")
+    path = foreign.save(forms.framed_maximum(), tmp_path / "file.onnx")
     graph = check(path, tmp_path / "engine")
     assert [node.padding for node in graph.nodes if isinstance(node, g.MaxPool)] == [(1, 1, 1, 1)]
-    path = foreign.save(foreign.framed_maximum(zero=100), tmp_path / "below.onnx")
+    path = foreign.save(forms.framed_maximum(zero=100), tmp_path / "below.onnx")
     with pytest.raises(Unsupported, match="MaxPool 'half' reads values below the zeros"):
         lowered(path)
 
 
 def test_padding_with_something_else_than_zero_is_named(tmp_path: Path) -> None:
-    path = foreign.save(foreign.framed(fill=1.0), tmp_path / "file.onnx")
+    path = foreign.save(forms.framed(fill=1.0), tmp_path / "file.onnx")
     with pytest.raises(Unsupported, match="Pad 'frame' pads with 1, which is not zero there"):
         lowered(path)
 
 
 @pytest.mark.parametrize("start", [1, 3])
 def test_a_cut_is_named(start: int, tmp_path: Path) -> None:
-    model = foreign.shortcut()
+    model = forms.shortcut()
     held = next(x for x in model.graph.initializer if x.name == "rows.start")
     held.CopyFrom(onnx.numpy_helper.from_array(np.array([start]), held.name))
     path = foreign.save(model, tmp_path / "file.onnx")
@@ -140,7 +141,7 @@ def test_a_cut_is_named(start: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["INT4", "UINT4"])
 def test_four_bit_weights(kind: str, tmp_path: Path) -> None:
-    graph = check(foreign.save(foreign.four_bit(kind), tmp_path / "file.onnx"), tmp_path / "engine")
+    graph = check(foreign.save(forms.four_bit(kind), tmp_path / "file.onnx"), tmp_path / "engine")
     for node in graph.nodes:
         if isinstance(node, g.Conv):
             assert (node.weight.min(), node.weight.max()) >= (-7, 0)
@@ -148,7 +149,7 @@ def test_four_bit_weights(kind: str, tmp_path: Path) -> None:
 
 
 def test_weights_in_blocks_are_named(tmp_path: Path) -> None:
-    model = foreign.four_bit("INT4")
+    model = forms.four_bit("INT4")
     node = next(node for node in model.graph.node if node.name == "deep.wdq")
     node.attribute.append(onnx.helper.make_attribute("block_size", 4))
     path = foreign.save(model, tmp_path / "file.onnx")
@@ -157,7 +158,7 @@ def test_weights_in_blocks_are_named(tmp_path: Path) -> None:
 
 
 def test_a_last_product_in_float_gets_8_bits_and_its_mean_is_not_rounded(tmp_path: Path) -> None:
-    path = foreign.save(foreign.float_head(), tmp_path / "file.onnx")
+    path = foreign.save(forms.float_head(), tmp_path / "file.onnx")
     graph = check(path, tmp_path / "engine")
     assert any("the last product is in float" in note for note in graph.notes)
     head = graph.nodes[-1]
@@ -172,7 +173,7 @@ def test_before_a_large_product_the_mean_is_rounded_to_its_own_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_head, "MOST_WEIGHTS", foreign.CLASSES * 24 * 8 * 8 - 1)
-    path = foreign.save(foreign.float_head(), tmp_path / "file.onnx")
+    path = foreign.save(forms.float_head(), tmp_path / "file.onnx")
     graph = lowered(path).graph
     assert any("the mean before the last product" in note for note in graph.notes)
     [pool] = [node for node in graph.nodes if isinstance(node, g.GlobalAveragePool)]
@@ -246,7 +247,7 @@ def test_a_broken_fused_operator_is_named(
 def test_slices_and_pads_that_make_no_sense_are_named(
     name: str, value: NDArray[np.generic], told: str, tmp_path: Path
 ) -> None:
-    model = foreign.shortcut()
+    model = forms.shortcut()
     held = next(x for x in model.graph.initializer if x.name == name)
     held.CopyFrom(onnx.numpy_helper.from_array(value, name))
     with pytest.raises(Unsupported, match=told):
