@@ -13,7 +13,7 @@ from .. import console, registry
 from ..engines import ArtefactEngine, open_artefact
 from ..errors import BadInput, Unsupported
 from ..files import digest
-from ..report.evidence import SHIPPED
+from ..report.engine import SHIPPED
 from ..runs import Run
 from ..types import Json, Parity
 from .verify_answer import Row

@@ -155,10 +155,10 @@ def _together(
 
 def _whole_json(document: Document) -> dict[str, Json]:
     """What follows from the rows of a run together: transfer by judge, equality by engine."""
-    from ..report import equal, transferred
+    from ..report import equal, matrix
 
     return {
-        "transfer": [one.as_json() for one in transferred.reached(document)],
+        "transfer": [one.as_json() for one in matrix.reached(document)],
         "equivalence": [one.as_json() for one in equal.tested(document)],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..types import FLOAT_BITS, Json
 from . import words
 from .document import Document
-from .evidence import Object
+from .reading import Object
 from .section import Section, table
 from .warnings import title
 

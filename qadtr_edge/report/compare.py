@@ -17,7 +17,7 @@ from ..results import Outcomes
 from ..types import Json, Result
 from . import words
 from .document import Document
-from .evidence import Object
+from .reading import Object
 from .rows import Row
 from .section import Section, table
 from .warnings import title

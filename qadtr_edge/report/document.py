@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ..errors import BadInput
 from ..types import Json
 from ..verdict.worst import Worst
-from .evidence import EngineEvidence, Evidence, Object
+from .engine import EngineEvidence
+from .evidence import Evidence
+from .reading import Object
 from .rows import Row, rows, worst
 from .warnings import warnings
 from .worst import quotable, worst_case

@@ -10,7 +10,8 @@ from ..types import FLOAT_BITS
 from ..verdict.worst import THREATS, Worst
 from . import beyond, words
 from .document import Document, Line
-from .evidence import Evidence, Object
+from .evidence import Evidence
+from .reading import Object
 from .section import Section, table
 from .warnings import title
 from .worst import worst_by_threat

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..types import Json
 from . import words
 from .document import Document, Line
-from .evidence import Object
+from .reading import Object
 from .rows import Row
 from .warnings import title
 

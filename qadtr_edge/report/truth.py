@@ -6,7 +6,8 @@ from ..analysis.finding import Table
 from ..types import FLOAT_BITS
 from . import words
 from .document import Document
-from .evidence import EngineEvidence, Object
+from .engine import EngineEvidence
+from .reading import Object
 from .section import Section, table
 from .warnings import title
 

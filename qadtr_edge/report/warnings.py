@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ..statistics import INDICATIVE_N
 from ..types import FLOAT_BITS
-from .evidence import EngineEvidence, Evidence
+from .engine import EngineEvidence
+from .evidence import Evidence
 from .rows import Row
 
 

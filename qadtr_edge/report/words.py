@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..types import FLOAT_BITS
-from .evidence import EngineEvidence, Object
+from .engine import EngineEvidence
+from .reading import Object
 from .rows import Row
 
 NOT_RUN = "not run"

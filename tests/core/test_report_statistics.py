@@ -18,6 +18,7 @@ from qadtr_edge.report import (
     equal,
     evidence,
     headline,
+    matrix,
     pictures,
     transferred,
 )
@@ -49,7 +50,7 @@ def surrogates(tmp_path: Path) -> runs.Run:
 
 
 def test_aggregated_is_the_strongest_and_any_a_union_of_first_tries(surrogates: runs.Run) -> None:
-    found = {one.judge: one for one in transferred.reached(composed(surrogates))}
+    found = {one.judge: one for one in matrix.reached(composed(surrogates))}
     assert set(found) == {"ort 8-bit", "simulation 8-bit"}
     each = outcomes(surrogates)
     for judge, (clean, patched) in {
