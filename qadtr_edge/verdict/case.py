@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -58,13 +59,14 @@ class Case:
     """One engine on one set of images.
 
     ``rows``: its attacks and controls; ``facts`` is ``None`` for a baseline, of which only the rows
-    are known. ``probes``: what ``probes.run`` measured, by name.
+    are known. ``probes``: what ``probes.run`` measured, by name. The labels of a row are read once.
     """
 
     rows: tuple[Result, ...]
     store: Store
     facts: EngineFacts | None = None
     probes: Mapping[str, Json] = field(default_factory=dict)
+    _wrong: dict[str, Flags] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def attacks(self) -> tuple[Result, ...]:
@@ -80,6 +82,7 @@ class Case:
     def outcomes(self, row: Result) -> Outcomes:
         return self.store.outcomes(row.key)
 
+    @cached_property
     def seen(self) -> Outcomes | None:
         """Ids, truth and clean answers, which all rows share; ``None`` without a labelled row."""
         labelled = next((row for row in self.rows if self.has_labels(row)), None)
@@ -90,26 +93,29 @@ class Case:
 
         Any wrong label counts, of targeted patches too. Raises ``ValueError`` for no rows.
         """
-        each = [self.outcomes(row) for row in rows if self.has_labels(row)]
+        each = [self.wrong(row) for row in rows if self.has_labels(row)]
         if not each:
             raise ValueError("no labels to form a union of")
-        truth = each[0].truth
-        won = metrics.union(
-            np.stack([metrics.succeeded(one.patched.labels, truth) for one in each])
-        )
-        return metrics.eligible(each[0].clean.labels, truth) & won
+        return self.able() & metrics.union(np.stack(each))
+
+    def wrong(self, row: Result) -> Flags:
+        """Images that are labelled wrong with the patch of a row, ``(N,)``."""
+        if row.key not in self._wrong:
+            kept = self.outcomes(row)
+            self._wrong[row.key] = metrics.succeeded(kept.patched.labels, kept.truth)
+        return self._wrong[row.key]
 
     def labelled(self, rows: Iterable[Result]) -> tuple[Result, ...]:
         return tuple(row for row in rows if self.has_labels(row))
 
     def ids(self) -> Labels:
         """The ids of the images, in the order of every union."""
-        seen = self.seen()
+        seen = self.seen
         return np.zeros(0, np.int64) if seen is None else seen.ids
 
     def able(self) -> Flags:
         """Images right when clean, ``(N,)``."""
-        seen = self.seen()
+        seen = self.seen
         if seen is None:
             return np.zeros(0, np.bool_)
         return metrics.eligible(seen.clean.labels, seen.truth)

@@ -50,7 +50,7 @@ def clean_accuracy(case: Case) -> Check:
     Flagged where the engine is right less often than its simulation, beyond the paired interval.
     """
     name, remedy = "clean accuracy", "Verify the engine: qadtr-edge verify."
-    seen = case.seen()
+    seen = case.seen
     if seen is None:
         return Check(2, name, "not run", "no image was shown", None, remedy)
     right = seen.clean.labels == seen.truth
