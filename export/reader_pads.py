@@ -14,6 +14,9 @@ from .reader_values import Codes, Image, Move, Padded, Pending, Real, Unreadable
 if TYPE_CHECKING:
     import onnx
 
+_ANY_BATCH = 2**31 - 1
+"""The least end that leaves every number of images whole: exporters write INT_MAX or INT64_MAX."""
+
 
 def sliced(reading: Reading, node: onnx.NodeProto) -> Value:
     """Slice: all of a tensor, or every n-th row and column from the first."""
@@ -29,8 +32,8 @@ def sliced(reading: Reading, node: onnx.NodeProto) -> Value:
     rank, stride = len(shape) + 1, [1] * len(shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         at = axis % rank
-        whole = start == 0 and (at == 0 or end >= shape[at - 1])
-        if not whole or step < 1 or (step > 1 and at < rank - 2):
+        whole = start == 0 and end >= (shape[at - 1] if at else _ANY_BATCH)
+        if not whole or step < 1 or (step > 1 and at < max(rank - 2, 1)):
             raise Unreadable("cuts out a part of a tensor")
         if at:
             stride[at - 1] = step
@@ -53,7 +56,7 @@ def padded(reading: Reading, node: onnx.NodeProto) -> Value:
     given = _whole_numbers(reading, node, 1)
     sides = [*told.whole_numbers("pads", ())] if given is None else given
     pads = _by_axis(sides, _whole_numbers(reading, node, 3), rank=len(shape) + 1)
-    if told.word("mode", "constant") != "constant" or min(pads.values(), default=(0,)) < (0, 0):
+    if told.word("mode", "constant") != "constant" or any(min(ends) < 0 for ends in pads.values()):
         raise Unreadable("pads with something else than a constant, or cuts")
     pads = {axis: ends for axis, ends in pads.items() if ends != (0, 0)}
     if not pads:
