@@ -102,14 +102,17 @@ def _spoken(target: str) -> str:
 
 
 def check(trt: ModuleType, options: Options) -> None:
-    """Raises ``Unsupported`` for names that the installed package does not know."""
+    """Raises ``Unsupported`` for what the installed package or this machine does not have.
+
+    The enterprise package may lack ``ComputeCapability``: it is asked for where one is named.
+    """
     if options.compute_capabilities and not is_rtx(trt):
         raise Unsupported(
             "TensorRT builds for the GPU at hand; only TensorRT-RTX takes compute capabilities.",
             "Leave them out, or use tensorrt-rtx.",
         )
-    known = [each for each in trt.ComputeCapability.__members__ if each.startswith("SM")]
     for name in options.compute_capabilities:
+        known = [each for each in trt.ComputeCapability.__members__ if each.startswith("SM")]
         if name not in {*known, "CURRENT"}:
             raise Unsupported(
                 f"{version(trt)} does not build for compute capability {_spoken(name)} ahead of "
@@ -121,6 +124,10 @@ def check(trt: ModuleType, options: Options) -> None:
         raise Unsupported(
             "A timing cache holds timings of a GPU, and there is no NVIDIA driver here.",
             "Leave it out, or build on a machine with the GPU.",
+        )
+    if options.timing_cache is not None and options.timing_cache.is_dir():
+        raise BadInput(
+            f"{options.timing_cache} is a folder, and a timing cache is a file.", "Name a file."
         )
     if options.hardware != "NONE":
         member(trt, trt.HardwareCompatibilityLevel, name=options.hardware)

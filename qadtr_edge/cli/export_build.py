@@ -24,8 +24,11 @@ Capabilities = Annotated[
 ]  # fmt: skip
 Workspace = Annotated[
     int | None,
-    typer.Option("--workspace", min=1, help="TensorRT: scratch memory in MiB. Default: 1024."),
-]
+    typer.Option(
+        "--workspace", min=1, max=1 << 20,
+        help="TensorRT: scratch memory in MiB. Default: 1024.",
+    ),
+]  # fmt: skip
 Hardware = Annotated[
     str | None,
     typer.Option(
@@ -80,12 +83,27 @@ class Asked:
         if ENGINE not in engines:
             option = "--" + told[0].replace("_", "-")
             raise BadInput(f"{option} is of TensorRT.", f"Add --engine trt, or leave {option} out.")
+        capabilities = options.split(self.compute_capability or "")
+        if self.compute_capability is not None and not capabilities:
+            raise BadInput(
+                "--compute-capability names none.", "Give numbers such as 8.6, with commas."
+            )
         make = cast(Callable[..., object], registry.resolve("build options", ENGINE))
-        batches = self.batch_profile and options.counts("--batch-profile", self.batch_profile)
+        batches = None if self.batch_profile is None else _sizes(self.batch_profile)
         made = make(
-            compute_capabilities=options.split(self.compute_capability or ""),
+            compute_capabilities=capabilities,
             workspace_mebibytes=self.workspace, hardware=self.hardware_compatible,
-            is_version_compatible=self.version_compatible, batch=batches or None,
+            is_version_compatible=self.version_compatible, batch=batches,
             timing_cache=self.timing_cache, dla_core=self.dla_core,
         )  # fmt: skip
         return {ENGINE: made}
+
+
+def _sizes(text: str) -> list[int]:
+    """The numbers of a batch profile, which may be equal: 8,8,8 is a fixed batch."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise BadInput(
+            f"--batch-profile {text!r} is not a list of counts.", "Give three, such as 1,64,256."
+        )
+    return [int(word) for word in words]

@@ -17,6 +17,7 @@ import handmade
 import trt_files
 from qadtr_edge import provenance
 from qadtr_edge.cli.export import export
+from qadtr_edge.cli.export_build import Asked
 from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency, Unsupported
 from qadtr_edge.files import digest
 from qadtr_edge.integer.dequantized import dequantized
@@ -195,6 +196,30 @@ def test_the_enterprise_package_takes_no_compute_capability(
     monkeypatch.setattr(trt_options, "is_rtx", lambda trt: False)
     with pytest.raises(Unsupported, match="builds for the GPU at hand"):
         trt_options.options_of(compute_capabilities=("8.6",))
+
+
+def test_the_enterprise_package_without_capabilities_takes_other_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trt_options, "is_rtx", lambda trt: False)
+    monkeypatch.delattr(rtx, "ComputeCapability")
+    assert trt_options.options_of(workspace_mebibytes=64).workspace_mebibytes == 64
+
+
+def test_a_folder_is_no_timing_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: True)
+    with pytest.raises(BadInput, match="is a folder, and a timing cache is a file"):
+        trt_options.options_of(timing_cache=tmp_path)
+
+
+def test_lists_as_typed_a_fixed_batch_too() -> None:
+    made = Asked(batch_profile="8, 8,8").by_engine(("ort", "trt"))
+    assert made == {"trt": Options(batch=(8, 8, 8))}
+    for typed in ("1,x,3", "0,1,2", ""):
+        with pytest.raises(BadInput, match="is not a list of counts"):
+            Asked(batch_profile=typed).by_engine(("trt",))
+    with pytest.raises(BadInput, match="--compute-capability names none"):
+        Asked(compute_capability=",").by_engine(("trt",))
 
 
 def test_options_of_tensorrt_need_it_among_the_engines(tmp_path: Path) -> None:
