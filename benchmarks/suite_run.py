@@ -28,9 +28,12 @@ def main() -> None:
     parser.add_argument("--bits", default="8")
     parser.add_argument("--patch-size")
     parser.add_argument("--images", default="1000")
+    parser.add_argument("--differential", action="store_true", help="T7 too")
+    parser.add_argument("--certificate", action="store_true", help="T8 too")
     options = parser.parse_args()
     words = ["attack", "--run", str(options.run), "--suite", options.suite, "--bits", options.bits]
     words += ["--images", options.images]
+    words += [f"--{name}" for name in ("differential", "certificate") if getattr(options, name)]
     if options.patch_size is not None:
         words += ["--patch-size", options.patch_size]
     done = subprocess.run(
