@@ -70,14 +70,19 @@ class Shown:
                 "Use a model for square images.",
             )
         data = load(self.data, split, root=self.data_root, limit=limit, image_size=rows)
-        if int(data.labels.max()) >= engine.classes:
-            raise BadInput(
-                f"{self.file} tells {engine.classes} classes apart, and {data.name} has the label "
-                f"{int(data.labels.max())}.",
-                "Name the data set the model was made for, or set class_offset in its "
-                "preprocessing file.",
-            )
+        check_labels(data, file=self.file, classes=engine.classes)
         return data
+
+
+def check_labels(data: Dataset, *, file: Path, classes: int) -> None:
+    """Raises ``BadInput`` for images of more classes than ``file`` tells apart."""
+    if int(data.labels.max()) >= classes:
+        raise BadInput(
+            f"{file} tells {classes} classes apart, and {data.name} has the label "
+            f"{int(data.labels.max())}.",
+            "Name the data set the model was made for, or set class_offset in its "
+            "preprocessing file.",
+        )
 
 
 def alone(others: Mapping[str, object], *, file: Path) -> None:

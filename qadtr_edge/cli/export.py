@@ -85,7 +85,7 @@ def export(
         answer(made, foreign, json=json)
         return
     needed(preprocess)
-    _of_a_file({"--requantize": requantize, "--images": images})
+    _of_a_file({"--requantize": requantize, "--images": images, "--data": data})
     wanted = None if bits is None else options.widths(bits)
     opened = _opened(run, runs, model)
     net, facts = _loaded(opened)
@@ -98,14 +98,16 @@ def export(
     with console.Progress("export", len(widths) * len(names), unit="engines") as progress:
         for width in widths:
             for name in names:
-                rows.append(
-                    _built(opened, net, facts, name=name, bits=width, asked=asked, threads=threads)
-                )
+                made = _built(
+                    opened, net, facts, name=name, bits=width, asked=asked, threads=threads,
+                    seed=seed,
+                )  # fmt: skip
+                rows.append(made)
                 progress.advance(note=f"{name}-{width_name(width)}")
     record(
         opened,
         "export",
-        options={"engine": list(names), "bits": list(widths), "threads": threads},
+        options={"engine": list(names), "bits": list(widths), "threads": threads, "seed": seed},
         inputs=(opened.checkpoint,),
     )
     answer(opened, rows, json=json)
@@ -141,7 +143,7 @@ def _loaded(run: Run) -> tuple[QuantNet, CheckpointFacts]:
 
 def _built(
     run: Run, net: QuantNet, facts: CheckpointFacts, *, name: str, bits: int,
-    asked: Mapping[str, object], threads: int,
+    asked: Mapping[str, object], threads: int, seed: int,
 ) -> Row:  # fmt: skip
     """One engine at one width: its graph, its files, what ran, and the comparison."""
     source = _source(run, facts, bits)
@@ -153,7 +155,7 @@ def _built(
     from ..integer.lower import lower
 
     graph = lower(net, bits=bits, source=source)
-    return export_files.integers(run, graph, engine=name, threads=threads, asked=asked)
+    return export_files.integers(run, graph, engine=name, threads=threads, seed=seed, asked=asked)
 
 
 def _source(run: Run, facts: CheckpointFacts, bits: int) -> Mapping[str, str]:

@@ -25,9 +25,9 @@ Compare = Callable[..., Parity]
 
 def integers(
     run: Run, graph: IntegerGraph, *, engine: str, threads: int, images: Pixels | None = None,
-    asked: Mapping[str, object],
+    seed: int = 0, asked: Mapping[str, object],
 ) -> Row:  # fmt: skip
-    """The graph's file and the engine's, and its parity on ``images``, without them on noise.
+    """The graph's file and the engine's, and its parity on ``images``, or on noise of ``seed``.
 
     ``asked``: by engine, the builder's own options.
     """
@@ -39,7 +39,7 @@ def integers(
     observed = build(graph, run.engine(engine, bits), threads=threads, **_own(asked, engine))
     if observed.precision == "unknown":  # built for a device that is not here: nothing ran
         return _row(run, observed, engine=engine, bits=bits, parity=None)
-    shown = noise(graph.tensors[graph.input].shape, seed=0) if images is None else images
+    shown = noise(graph.tensors[graph.input].shape, seed=seed) if images is None else images
     compare = cast(Compare, registry.resolve("parity", engine))
     with open_engine(run, engine, bits=bits, threads=threads) as opened:
         model = run.engine(engine, bits) / ARTEFACT

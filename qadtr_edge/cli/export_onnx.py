@@ -15,6 +15,7 @@ from ..errors import EngineFailed, Unsupported
 from ..runs import Run, new_run, record, width_name
 from ..types import Json, Labels, Pixels
 from . import export_files
+from .artefact import check_labels
 from .export_answer import Row
 from .export_requantize import requantized
 
@@ -99,8 +100,11 @@ def _prepared(given: Given, lowered: _Lowered, *, seed: int) -> _Work:
             graph, given.requantize, pixels=lowered.pixels, images=images, labels=labels,
             data=name,
         )  # fmt: skip
-        console.say(f"The file was {change.told()}.")
-        more["requantized"] = change.as_json()
+        if change is None:
+            console.say(f"The file has {given.requantize} scales already: nothing was requantized.")
+        else:
+            console.say(f"The file was {change.told()}.")
+            more["requantized"] = change.as_json()
     return _Work(lowered, graph, shown, more)
 
 
@@ -114,6 +118,7 @@ def _images(
     from ..data import load
 
     held = load(given.data, "test", root=given.data_root, limit=count, image_size=shape[1])
+    check_labels(held, file=given.file, classes=graph.classes)
     return held.images, held.labels, held.name
 
 

@@ -42,15 +42,18 @@ class Change:
 def requantized(
     graph: IntegerGraph, form: str, *, pixels: Float32, images: Pixels, labels: Labels | None,
     data: str,
-) -> tuple[IntegerGraph, Change]:  # fmt: skip
+) -> tuple[IntegerGraph, Change | None]:  # fmt: skip
     """``graph`` in another form, its notes saying what that changed on ``images``.
 
+    The same graph and ``None`` where it has that form already.
     ``pixels (3, 256)``: the reals that the network reads of each byte. ``labels``: of ``images``.
     """
     from ..integer import judge
 
     make = cast("Callable[..., IntegerGraph]", registry.resolve("requantize", form))
     made = make(graph, pixels=pixels)
+    if made is graph:
+        return graph, None
     before, after = judge.run(graph, images).argmax(1), judge.run(made, images).argmax(1)
     change = Change(
         form, len(images), data, int((before == after).sum()),

@@ -173,6 +173,29 @@ def test_the_verb_builds_it_and_writes_what_it_changed(
     assert told["options"]["compute_capabilities"] == ["SM86"]
 
 
-def test_options_of_files_made_elsewhere_need_one(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--requantize is about a file made elsewhere"):
-        export(runs=tmp_path, requantize="symmetric")
+def test_the_verb_says_that_a_symmetric_file_was_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = foreign.save(foreign.skip_only(), tmp_path / "skip.onnx", sidecar=foreign.SIDECAR_GRAY)
+    export(onnx=path, runs=tmp_path / "runs", requantize="symmetric", json=True)
+    shown = capsys.readouterr()
+    assert "has symmetric scales already: nothing was requantized" in shown.err
+    assert "requantized" not in shown.out
+
+
+def test_the_verb_refuses_images_of_more_classes(file: Path, tmp_path: Path) -> None:
+    pixels, labels = make_brevitas.images(20, seed=2)
+    labels[:] = foreign.CLASSES
+    np.savez(tmp_path / "other.npz", images=pixels.transpose(0, 2, 3, 1), labels=labels)
+    with pytest.raises(BadInput, match=f"tells {foreign.CLASSES} classes apart"):
+        export(onnx=file, runs=tmp_path / "runs", data=str(tmp_path / "other.npz"))
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+@pytest.mark.parametrize("given", [{"requantize": "symmetric"}, {"data": "signs"}, {"images": 8}])
+def test_options_of_files_made_elsewhere_need_one(
+    given: dict[str, str | int], tmp_path: Path
+) -> None:
+    [name] = given
+    with pytest.raises(BadInput, match=f"--{name} is about a file made elsewhere"):
+        export(runs=tmp_path, **given)  # type: ignore[arg-type]
