@@ -81,6 +81,11 @@ def verify(
     opened = open_run(run, runs)
     read_manifest(opened)  # a damaged one is refused now, not after the work
     chosen = _chosen(opened, engine, bits)
+    if isas and "ort" not in {name for name, _ in chosen}:
+        raise BadInput(
+            "--isa emulates CPUs for onnxruntime, which is not among the engines.",
+            "Add it, --engine ort, or leave --isa out.",
+        )
     rows: list[Row] = []
     loaded: dict[tuple[str, int], Pixels] = {}
     of_width: dict[int, Pixels] = {}
@@ -90,6 +95,8 @@ def verify(
         source = _source(graph, data)
         if source not in loaded:
             loaded[source] = _images(source, root=data_root, limit=images)
+            if patch is not None:  # one that does not fit is refused now, not after the work
+                verify_saturation.patched(loaded[source][:1], patch, seed=seed)
         of_width[width] = loaded[source]
         row = _verified(
             opened, graph, loaded[source], name=name, bits=width, threads=threads, trace=layers

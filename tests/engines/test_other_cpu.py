@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,16 +152,26 @@ def test_a_model_that_cannot_saturate_says_so(
     assert "no two products can leave int16" in capsys.readouterr().err
 
 
-def test_a_patch_that_does_not_fit_is_a_sentence(
-    gray_run: tuple[runs.Run, Path], tmp_path: Path
+def test_a_patch_that_does_not_fit_is_a_sentence_before_any_work(
+    gray_run: tuple[runs.Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, data = gray_run
+    monkeypatch.setattr(
+        sys.modules[verify.__module__], "open_engine", lambda *_, **__: pytest.fail("work began")
+    )
     path = tmp_path / "large.npz"
     bank.save(Patch(np.zeros((3, 9, 9), np.uint8), np.ones((9, 9), np.bool_), None), path)
     with pytest.raises(BadInput, match=r"does not fit|larger"):
         verify(run=run.folder, data=str(data), images=4, patch=path)
     with pytest.raises(BadInput, match="--patch counts on the integer graph"):
         verify(artefact=tmp_path / "model.onnx", patch=path, data=str(data))
+
+
+def test_other_cpus_without_onnxruntime_are_refused(gray_run: tuple[runs.Run, Path]) -> None:
+    run, data = gray_run
+    run.engine("ort", 8).rename(run.engine("openvino", 8))
+    with pytest.raises(BadInput, match="--isa emulates CPUs for onnxruntime"):
+        verify(run=run.folder, data=str(data), engine="openvino", isa="avx2")
 
 
 @pytest.mark.slow
