@@ -78,6 +78,11 @@ def same_grid(x: Tensor, y: Tensor) -> bool:
     return (x.scale, x.zero_point) == (y.scale, y.zero_point)
 
 
+def is_int8(tensor: Tensor) -> bool:
+    """Whether int8 at zero point 0 holds the codes of ``tensor``."""
+    return tensor.low >= -128 and tensor.high <= 127
+
+
 def weight_zero_point(codes: Weight) -> int | None:
     """The uint8 zero point that holds ``codes``, or ``None`` where int8 holds them as they are.
 

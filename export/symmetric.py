@@ -3,7 +3,8 @@
 An activation whose codes int8 does not hold at zero point 0 gets the smallest scale at which they
 reach as far as before; the others stay. Weights keep codes and scales, unless uint8 codes around a
 zero point do not fit int8; biases move to the new grid of their products. Limits (a ReLU, a narrow
-width) stay what they are in real numbers. A range on one side of zero keeps 7 of its 8 bits, so the
+width) stay what they are in real numbers. A range on one side of zero keeps 7 of its 8 bits (its
+codes less 128 would keep all 8, but convolutions pad with code 0, which is then no zero), so the
 accuracy is to be measured anew.
 """
 
@@ -17,7 +18,8 @@ from qadtr_edge.errors import Unsupported
 from qadtr_edge.integer import graph as g
 from qadtr_edge.integer.graph import Float32, IntegerGraph, Node, Tensor, inputs_of
 
-from .dialects import weight_zero_point
+from .dialects import is_int8, weight_zero_point
+from .symmetric_mean import with_means_inside
 
 LOW, HIGH = -128, 127
 MIDDLE = 128
@@ -35,7 +37,7 @@ def asymmetry(graph: IntegerGraph) -> str | None:
     if zero != MIDDLE:
         return f"reads the byte less {zero}, not less {MIDDLE}"
     for name, tensor in graph.tensors.items():
-        if not _fits(tensor):
+        if not is_int8(tensor):
             return f"holds the codes {tensor.low} to {tensor.high} in {name!r}"
     for node in graph.nodes:
         if isinstance(node, g.Conv | g.Linear) and weight_zero_point(node.weight) is not None:
@@ -50,7 +52,7 @@ def symmetric(graph: IntegerGraph, *, pixels: Float32) -> IntegerGraph:
     """
     if asymmetry(graph) is None:
         return graph
-    old = _with_table(graph)
+    old = _with_table(with_means_inside(graph))
     new = dict(old.tensors)
     for names in _groups(old):
         new |= _recentred([old.tensors[name] for name in names])
@@ -61,10 +63,6 @@ def symmetric(graph: IntegerGraph, *, pixels: Float32) -> IntegerGraph:
         spec=replace(old.spec, activations="signed"),
         notes=(*old.notes, NOTE),
     )
-
-
-def _fits(tensor: Tensor) -> bool:
-    return tensor.low >= LOW and tensor.high <= HIGH
 
 
 def _with_table(graph: IntegerGraph) -> IntegerGraph:
@@ -133,7 +131,7 @@ def _tied(node: Node, graph: IntegerGraph) -> list[str]:
 
 def _recentred(group: list[Tensor]) -> dict[str, Tensor]:
     """The tensors of one grid, on one that int8 holds."""
-    if all(_fits(tensor) for tensor in group):
+    if all(is_int8(tensor) for tensor in group):
         return {}
     most = max(max(x.scale * x.high / HIGH, x.scale * x.low / LOW) for x in group)
     scale = float(np.float32(most))
