@@ -98,11 +98,11 @@ def export(
     with console.Progress("export", len(widths) * len(names), unit="engines") as progress:
         for width in widths:
             for name in names:
-                made = _built(
+                built = _built(
                     opened, net, facts, name=name, bits=width, asked=asked, threads=threads,
                     seed=seed,
                 )  # fmt: skip
-                rows.append(made)
+                rows.append(built)
                 progress.advance(note=f"{name}-{width_name(width)}")
     record(
         opened,
