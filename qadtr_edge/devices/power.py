@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -53,11 +53,14 @@ def source(asked: bool) -> Iterator[Source]:
     if not asked:
         yield Source(None, "Not asked for: --energy.")
         return
-    try:
-        with meter() as found:
-            yield Source(found, found.name)
-    except Unsupported as error:
-        yield Source(None, str(error))
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(meter())
+        except Unsupported as error:
+            told = Source(None, str(error))
+        else:
+            told = Source(found, found.name)
+        yield told
 
 
 @contextmanager

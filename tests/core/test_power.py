@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,22 @@ def test_a_machine_without_a_source_is_told_every_reason(tmp_path: Path) -> None
         pass
     for name in ("INA3221", "tegrastats", "RAPL"):
         assert name in str(said.value)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_what_an_engine_does_not_support_is_not_taken_for_a_missing_meter(
+    works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def meter() -> Iterator[power.Meter]:
+        if not works:
+            raise Unsupported("No sensor.", "Use a plug.")
+        yield World(idle_w=2.0, busy_w=5.0)
+
+    monkeypatch.setattr(power, "meter", meter)
+    with pytest.raises(Unsupported, match="by the work"), power.source(True) as told:
+        assert told.said == ("made up" if works else "No sensor. Use a plug.")
+        raise Unsupported("Refused by the work.", "Do otherwise.")
 
 
 def _program(folder: Path, lines: list[str], *, then: str = "time.sleep(60)") -> str:
