@@ -10,13 +10,15 @@ import typer
 from .. import console, latency, loadgen, timing
 from ..devices import energy, power
 from ..devices.state import clocks_warning, state
-from ..errors import UnknownName
+from ..errors import BadInput, UnknownName
 from ..files import write_json
 from ..latency import Row, Subject
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Json, Pixels
 from . import artefact as artefacts
 from . import bench_answer, bench_subjects, completion, options
+
+ARRIVALS_PER_S = 100.0
 
 
 def bench(
@@ -39,8 +41,14 @@ def bench(
         ),
     ] = None,
     arrivals: Annotated[
-        float, typer.Option(min=0.1, metavar="PER_S", help="Images a second of scenario Server.")
-    ] = 100.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="PER_S",
+            help="Images a second of scenario Server.",
+            show_default=f"{ARRIVALS_PER_S:g}",
+        ),
+    ] = None,
     threads: options.Threads = 1,
     seed: options.Seed = 0,
     max_p99_ms: Annotated[
@@ -51,8 +59,14 @@ def bench(
 ) -> None:
     """Measure latency and throughput; the float model is always measured beside."""
     sizes = options.counts("--batch", batch)
-    pauses_ms = options.counts("--gaps", gaps, least=0) if gaps else []
-    scenarios = _scenarios(scenario) if scenario else []
+    pauses_ms = [] if gaps is None else options.counts("--gaps", gaps, least=0)
+    scenarios = [] if scenario is None else _scenarios(scenario)
+    if arrivals is not None and "Server" not in scenarios:
+        raise BadInput(
+            "--arrivals is an option of scenario Server, which was not asked for.",
+            "Add --scenario Server, or leave --arrivals out.",
+        )
+    arrivals = ARRIVALS_PER_S if arrivals is None else arrivals
     plan = timing.FULL if full else timing.QUICK
     before = state()
     document: dict[str, Json] = {
@@ -79,7 +93,7 @@ def bench(
         opened, subjects = chosen.run, chosen.subjects
         for size in sizes:
             images = chosen.noise(size, seed=seed)
-            cost_ms = latency.loop_cost_ms(images, classes=chosen.classes, plan=timing.QUICK)
+            cost_ms = latency.loop_cost_ms(images, classes=chosen.classes)
             loop_ms[str(size)] = round(cost_ms, 6)
             rows += _timed(subjects, images, plan=plan, source=source)
         after_gaps = latency.after_gaps(subjects, chosen.noise(1, seed=seed), gaps_ms=pauses_ms)
@@ -131,6 +145,8 @@ def _scenarios(text: str) -> list[loadgen.Scenario]:
     for name in (chosen := options.split(text)):
         if name not in loadgen.SCENARIOS:
             raise UnknownName("scenario", name, loadgen.SCENARIOS)
+    if not chosen:
+        raise BadInput("--scenario names none.", f"Known: {', '.join(loadgen.SCENARIOS)}.")
     return [name for name in loadgen.SCENARIOS if name in chosen]
 
 

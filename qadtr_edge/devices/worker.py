@@ -94,9 +94,10 @@ def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict
     loop_ms: dict[str, Json] = {}
     with power.source(clock.with_energy) as source:
         for size in clock.batches:
-            console.say(f"Timing {len(subjects)} engines at batch {size} …")
+            engines = "1 engine" if len(subjects) == 1 else f"{len(subjects)} engines"
+            console.say(f"Timing {engines} at batch {size} …")
             images = bundle.data.images[np.arange(size) % len(bundle.data)]
-            cost_ms = latency.loop_cost_ms(images, classes=bundle.classes, plan=plan)
+            cost_ms = latency.loop_cost_ms(images, classes=bundle.classes)
             loop_ms[str(size)] = round(cost_ms, 6)
             measured = partial(energy.of_engine, source, images=images, window_s=plan.window_s)
             timed = latency.rows(subjects, images, plan=plan, energy_of=measured)

@@ -155,6 +155,19 @@ def test_loadgen_drives_the_engine(run: runs.Run, capsys: pytest.CaptureFixture[
 def test_a_scenario_that_is_none_is_refused(run: runs.Run) -> None:
     with pytest.raises(UnknownName, match="SingleStream"):
         bench(run=run.folder, scenario="single")
+    with pytest.raises(BadInput, match="--scenario names none"):
+        bench(run=run.folder, scenario=",")
+
+
+@pytest.mark.parametrize("scenario", [None, "Offline"])
+def test_arrivals_that_nothing_waits_for_are_refused(run: runs.Run, scenario: str | None) -> None:
+    with pytest.raises(BadInput, match="--arrivals is an option of scenario Server"):
+        bench(run=run.folder, scenario=scenario, arrivals=5.0)
+
+
+def test_pauses_of_no_length_are_refused(run: runs.Run) -> None:
+    with pytest.raises(BadInput, match="--gaps '' is not a list"):
+        bench(run=run.folder, gaps="")
 
 
 def test_an_engine_that_was_built_for_elsewhere_is_left_out_and_said(
