@@ -181,17 +181,11 @@ def resolve(kind: str, name: str) -> object:
     path = path_of(kind, name)
     if name in TABLES[kind]:
         return load(path)
-    own = is_own(kind, name)
-    if own and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last: a file of the user's never stands in for a package
+    if is_own(kind, name):
+        return _own(kind, name)
     try:
         return load(path)
     except (ImportError, AttributeError) as error:
-        if own:
-            raise BadInput(
-                f"The {kind} {name!r} cannot be loaded: {error}.",
-                "Name a function of a module, as module:function, in the folder that holds it.",
-            ) from error
         raise BadInput(
             f"The {kind} {name!r}, added by another package as {path}, cannot be loaded: {error}.",
             "Repair or uninstall that package.",
@@ -200,7 +194,22 @@ def resolve(kind: str, name: str) -> object:
 
 def is_own(kind: str, name: str) -> bool:
     """Whether ``name`` is a ``module:function`` of the user's own file."""
-    return kind in OWN and ":" in name and not name.startswith(ZOO)
+    module, _, function = name.partition(":")
+    parts = (*module.split("."), function)
+    return kind in OWN and not name.startswith(ZOO) and all(part.isidentifier() for part in parts)
+
+
+def _own(kind: str, name: str) -> object:
+    """What ``module:function`` names. Whatever the user's file raises is the user's to mend."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last: a file of the user's never stands in for a package
+    try:
+        return load(name)
+    except Exception as error:
+        raise BadInput(
+            f"The {kind} {name!r} cannot be loaded: {type(error).__name__}: {error}.",
+            "Name a function of a module, as module:function, in the folder that holds it.",
+        ) from error
 
 
 def load(path: str) -> object:

@@ -67,9 +67,12 @@ def _made(function: object, name: str, *, classes: int) -> nn.Module:
         raise BadInput(f"{name} is no function.", remedy)
     try:
         signature(function).bind(classes)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # ValueError: of one that tells no parameters
         raise BadInput(f"{name} cannot be called with a number: {error}.", remedy) from error
-    module: object = function(classes)
+    try:
+        module: object = function(classes)
+    except Exception as error:  # the user's function, so the user's to mend
+        raise BadInput(f"{name} raises {type(error).__name__}: {error}.", remedy) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"{name} returns a {type(module).__name__}.", remedy)
     return module

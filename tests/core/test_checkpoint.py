@@ -237,12 +237,14 @@ def test_names_of_tensors_are_those_of_the_first_release(file: Path) -> None:
 def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The stem of a file of functions that make, or fail to make, a network."""
     (tmp_path / "nets_of_a_user.py").write_text(
+        "from builtins import dict\n"
         "from torch import nn\n"
         "def tiny(classes):\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
         "                         nn.Flatten(), nn.Linear(4, classes))\n"
         "def none(classes): return classes\n"
         "def greedy(): return nn.Identity()\n"
+        "def broken(classes): raise RuntimeError('no such width')\n"
         "number = 3\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -264,7 +266,7 @@ def test_a_network_of_the_users_own_file_is_saved_and_found_again(own: str, tmp_
     assert torch.equal(again.select(32)(pixels), net.eval().select(32)(pixels))
 
 
-@pytest.mark.parametrize("function", ["none", "greedy", "number"])
+@pytest.mark.parametrize("function", ["none", "greedy", "number", "broken", "dict"])
 def test_what_makes_no_network_is_said(own: str, function: str) -> None:
     with pytest.raises(BadInput, match=function) as caught:
         checkpoint.build_model(f"{own}:{function}", classes=5)

@@ -88,6 +88,23 @@ def test_a_function_that_is_not_there_is_said(
     assert "module:function" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("text", "told"), [("def f(:", "SyntaxError"), ("x = y", "NameError")])
+def test_a_file_that_does_not_load_is_not_our_bug(
+    text: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"broken_{told.lower()}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(BadInput, match=told):
+        registry.resolve("model", f"broken_{told.lower()}:f")
+
+
 def test_only_models_are_named_so() -> None:
     with pytest.raises(UnknownName):
         registry.resolve("engine", "json:loads")
+
+
+@pytest.mark.parametrize("name", [":f", ".nets:f", "nets:", "my nets:f", "nets:f:g"])
+def test_what_is_no_module_and_function_is_an_unknown_model(name: str) -> None:
+    with pytest.raises(UnknownName):
+        registry.resolve("model", name)
