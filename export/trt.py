@@ -32,7 +32,7 @@ from .parity import Revealed
 from .trt_build import Plan
 from .trt_engine import ENGINE, MODEL, TrtEngine, gpu_here
 from .trt_form import spell_signed
-from .trt_options import Options
+from .trt_options import Options, again
 
 if TYPE_CHECKING:
     import onnx
@@ -141,7 +141,7 @@ def _reveal(
     with tempfile.TemporaryDirectory() as scratch:
         shown = Path(scratch) / MODEL
         save(showing(model, graph), shown)
-        plan = trt_build.plan_of(trt_runtime.runtime(), shown, options=Options())
+        plan = trt_build.plan_of(trt_runtime.runtime(), shown, options=again(options))
         (Path(scratch) / ENGINE).write_bytes(plan.content)
         with TrtEngine(shown) as engine:
             tensors = engine.outputs(images)

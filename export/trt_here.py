@@ -16,7 +16,7 @@ from qadtr_edge.types import Json
 from . import facts as facts_file
 from . import trt_build, trt_runtime
 from .trt_engine import ENGINE, MODEL, gpu_here
-from .trt_options import Options
+from .trt_options import again
 
 MADE_HERE = "made_here"
 """What the engine beside the file was built from: model, TensorRT, options, GPU."""
@@ -25,8 +25,8 @@ MADE_HERE = "made_here"
 def build_here(folder: Path) -> None:
     """Writes ``model.engine`` beside ``model.onnx``, unless it is of this file and this machine.
 
-    ``facts.json`` then speaks of it. Raises ``BadInput`` where no facts came with the file,
-    ``EngineFailed`` where TensorRT refuses.
+    It is built as the export was asked to, and ``facts.json`` speaks of it then. Raises
+    ``BadInput`` where no facts came with the file, ``EngineFailed`` where TensorRT refuses.
     """
     record = facts_file.read(folder)
     if record is None:
@@ -34,7 +34,7 @@ def build_here(folder: Path) -> None:
             f"{folder} holds no facts of its ONNX file.",
             "Export it again: qadtr-edge export --engine trt; then make the bundle again.",
         )
-    trt, options = trt_runtime.runtime(), Options()
+    trt, options = trt_runtime.runtime(), again(record.facts.options)
     made_of: dict[str, Json] = {
         **trt_build.key_material(trt, options, gpu=gpu_here()),
         "model": files.digest(folder / MODEL),

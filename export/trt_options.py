@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +83,31 @@ def options_of(
     )  # fmt: skip
     check(trt, made)
     return made
+
+
+def again(stored: Mapping[str, Json]) -> Options:
+    """What an earlier build was asked for, ``Options.as_json``, for one on this machine.
+
+    The GPUs it was for and its file of timings stay where it was made. Of what is not stored, our
+    own. Raises ``BadInput`` for a value of another kind.
+    """
+    plain, taken = Options(), {}
+    for name, usual in plain.as_json().items():
+        value = stored.get(name, usual)
+        kinds = {type(usual), int} if usual is None else {type(usual)}
+        listed = isinstance(value, list) and [type(item) for item in value] != [int] * 3
+        if name in _OF_THE_BUILD:
+            continue
+        if type(value) not in kinds or listed:
+            raise BadInput(
+                f"The recorded option {name} is {value!r}.",
+                "Export the model again: qadtr-edge export --engine trt.",
+            )
+        taken[name] = tuple(value) if isinstance(value, list) else value
+    return replace(plain, **taken)  # type: ignore[arg-type]
+
+
+_OF_THE_BUILD = {"compute_capabilities", "timing_cache"}
 
 
 def _target(capability: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,26 @@ def test_options_are_worded_as_a_user_words_them() -> None:
     assert made == Options((2, 4, 8), 64, hardware="AMPERE_PLUS",
                            compute_capabilities=("SM86", "SM120"))  # fmt: skip
     assert trt_options.options_of() == Options()
+
+
+def test_what_a_build_was_asked_for_is_asked_again_but_for_its_gpus() -> None:
+    asked = Options(
+        (2, 4, 8), 64, 3, "AMPERE_PLUS", is_version_compatible=True,
+        compute_capabilities=("SM86",), timing_cache=Path("cache"), dla_core=1,
+    )  # fmt: skip
+    stored = json.loads(json.dumps(asked.as_json()))
+    assert trt_options.again(stored) == replace(asked, compute_capabilities=(), timing_cache=None)
+    assert trt_options.again({}) == Options()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [{"batch": [1, 2]}, {"batch": "1,2,3"}, {"workspace_mebibytes": None}, {"dla_core": "0"},
+     {"is_version_compatible": 1}],
+)  # fmt: skip
+def test_recorded_options_of_another_kind_are_named(stored: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"recorded option {next(iter(stored))} is"):
+        trt_options.again(stored)
 
 
 @pytest.mark.parametrize(

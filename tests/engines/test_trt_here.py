@@ -45,6 +45,7 @@ def test_the_engine_is_built_once_and_again_for_another_model(
     assert record.facts.digest == digest(shipped / "model.engine") != before.facts.digest
     assert record.origin == before.origin
     assert record.facts.precision == "unknown"
+    assert record.facts.options == Options(batch=ELSEWHERE.batch).as_json()
 
     def built(*_: object, **__: object) -> None:
         raise RuntimeError("built again")
