@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,6 @@ from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES, carried_out
 
 ATTACKS = "gap,controls"
-VICTIM = "twin"
 
 
 def attack(
@@ -86,15 +84,7 @@ def attack(
         str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
     ] = None,
     placement: options.Placement = None,
-    victim: Annotated[
-        str | None,
-        typer.Option(
-            help="Craft on: twin (the deployed integers), simulation, float, other (another "
-            "width), widths (all at once).",
-            show_default=VICTIM,
-            autocompletion=completion.words(attack_plan.VICTIMS),
-        ),
-    ] = None,
+    victim: options.Victim = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
     queries: Annotated[
         int | None,
@@ -136,12 +126,10 @@ def attack(
     elif differential:
         raise BadInput("--differential is an option of --suite.", "Use --attack differential.")
     if patch is not None:
-        asking = named.searches + named.universal_searches
-        crafting = None if asking and not named.crafted else attack
-        _refuse_crafting({"--attack": crafting, "--victim": victim, "--steps": steps})
+        attack_names.refuse_crafting(named, attack=attack, victim=victim, steps=steps)
     attack_names.check(named, searching)
     attack = ATTACKS if attack is None and suite is None else attack
-    victim = VICTIM if victim is None else victim
+    victim = options.VICTIM if victim is None else victim
     attack_plan.victim(victim)
     patch_form.check(named, patch_size, suite=suite)
     places = None if placement is None else resolved(placement)
@@ -209,16 +197,6 @@ def attack(
     else:
         attack_show.show(result, class_names=test.class_names)
     _enforce(result.worst_case_asr, max_asr)
-
-
-def _refuse_crafting(options_given: Mapping[str, str | int | None]) -> None:
-    """Raises ``BadInput`` for options that say how to craft, beside a patch that is made."""
-    for name, value in options_given.items():
-        if value is not None:
-            raise BadInput(
-                f"{name} says how to craft a patch, and --patch gives one that is made.",
-                f"Leave out {name} or --patch.",
-            )
 
 
 def _enforce(worst_case_asr: float | None, max_asr: float | None) -> None:

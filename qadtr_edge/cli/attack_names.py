@@ -114,6 +114,23 @@ def check(chosen: Named, given: Mapping[str, Json]) -> None:
         )
 
 
+def refuse_crafting(
+    chosen: Named, *, attack: str | None, victim: str | None, steps: int | None
+) -> None:
+    """Raises ``BadInput`` for options that say how to craft, beside a patch that is made.
+
+    Searches craft nothing, and may be named beside it.
+    """
+    asking = chosen.searches + chosen.universal_searches
+    crafting = None if asking and not chosen.crafted else attack
+    for name, value in {"--attack": crafting, "--victim": victim, "--steps": steps}.items():
+        if value is not None:
+            raise BadInput(
+                f"{name} says how to craft a patch, and --patch gives one that is made.",
+                f"Leave out {name} or --patch.",
+            )
+
+
 def check_placement(chosen: Named, placement: str | None) -> None:
     """Raises ``BadInput`` for places that a named attack, which looks for its own, cannot keep."""
     if placement in (None, *ANY_PLACE):

@@ -20,12 +20,10 @@ from ..patch.placement import Policy, check_fit, policy
 from ..patch.shape import RECTANGLE, mask_of
 from ..runs import Run
 from ..types import Json, Patch
-from . import attack_names
+from . import attack_names, options
 
 if TYPE_CHECKING:
     from ..attacks.victim import Attack
-
-VICTIMS = ("twin", "simulation", "float", "other", "widths")
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +272,6 @@ def class_of(text: str, names: tuple[str, ...]) -> int:
 
 def victim(text: str) -> str:
     """``text`` itself; raises ``UnknownName`` when nothing is crafted on that."""
-    if text not in VICTIMS:
-        raise UnknownName("victim", text, VICTIMS)
+    if text not in options.VICTIMS:
+        raise UnknownName("victim", text, options.VICTIMS)
     return text

@@ -14,10 +14,11 @@ from ..devices.bundle_search import POOL, Sought
 from ..errors import BadInput
 from ..files import digest
 from ..patch.placement import check_fit, policy, resolved
+from ..replay import Unit
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Json
 from . import attack_craft, attack_names, attack_plan, completion, options, patch_form
-from .attack import ATTACKS, VICTIM
+from .attack import ATTACKS
 from .attack_beside import DIFFERENTIAL
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, Named
 from .attack_plan import Plan
@@ -31,13 +32,14 @@ def bundle(
     engine: options.Engines = "ort",
     bits: options.Bits = None,
     attack: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Attacks, several with commas; patch_rs, label_search and mpa search on the "
             "device. The controls always come along.",
+            show_default=ATTACKS,
             autocompletion=completion.names(UNIVERSAL, PER_IMAGE, SEARCH),
         ),
-    ] = ATTACKS,
+    ] = None,
     patch_size: options.PatchSize = None,
     patch: Annotated[
         Path | None, typer.Option(help="Take this .png or .npz instead of crafting.")
@@ -46,9 +48,7 @@ def bundle(
         str | None, typer.Option(metavar="CLASS", help="Push to this class: its name or number.")
     ] = None,
     placement: options.Placement = None,
-    victim: Annotated[
-        str, typer.Option(help="Craft on: twin (the deployed integers), simulation, float.")
-    ] = VICTIM,
+    victim: options.Victim = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the crafting.")] = None,
     queries: Annotated[
         int | None,
@@ -59,7 +59,7 @@ def bundle(
         str | None, typer.Option(help="Data set, folder or .npz. Default: the model's own.")
     ] = None,
     data_root: options.DataRoot = None,
-    batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8,32",
+    batch: Annotated[str, typer.Option(help="Images per timed call, with commas.")] = "1,8,32,64",
     full: options.Full = False,
     gaps: options.Gaps = None,
     with_energy: options.WithEnergy = False,
@@ -71,13 +71,17 @@ def bundle(
     """Pack engines, images and patches into one file that runs on a device."""
     if out.suffix != ".pyz":
         raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
-    named = _named(attack)
+    attack = attack_names.replayed(attack, patch)
+    named = _named(ATTACKS if attack is None else attack)
     attack_names.check(named, {"queries": queries})
+    if patch is not None:
+        attack_names.refuse_crafting(named, attack=attack, victim=victim, steps=steps)
+    victim = options.VICTIM if victim is None else victim
     patch_form.check(named, patch_size, suite=None)
     attack_names.check_placement(named, placement)
     attack_plan.victim(victim)
     sizes = tuple(options.counts("--batch", batch))
-    gaps_ms = tuple(options.counts("--gaps", gaps, least=0)) if gaps else ()
+    gaps_ms = () if gaps is None else tuple(options.counts("--gaps", gaps, least=0))
     opened = open_run(run, runs)
     subjects = options.subjects(opened, engine, bits=bits)
     for width in dict.fromkeys(width for _, width in subjects):
@@ -110,7 +114,13 @@ def bundle(
         searches=named.searches,
         options=form.options | ({} if queries is None else {"queries": queries}),
     )
-    jobs = [_job(plan, name, bits=width, asked=bits) for name, width in subjects]
+    searches = tuple(_sought(plan, name) for name in plan.searches)  # refused before the crafting
+    jobs = [
+        Job(name, width, ())
+        if width == FLOAT_BITS and bits is None  # the yardstick is only timed, unless asked for
+        else Job(name, width, tuple(_units(plan, width)), searches)
+        for name, width in subjects
+    ]
     sha = bundles.write(
         out, jobs, run=opened, data=test, classes=plan.classes,
         clock=Clock(timing.FULL if full else timing.QUICK, sizes, gaps_ms, with_energy),
@@ -140,15 +150,11 @@ def _named(attack: str) -> Named:
     return named
 
 
-def _job(plan: Plan, engine: str, *, bits: int, asked: str | None) -> Job:
-    """What is done on one engine; the float model is only timed, unless it was asked for."""
-    if bits == FLOAT_BITS and asked is None:
-        return Job(engine, bits, ())
+def _units(plan: Plan, bits: int) -> list[Unit]:
+    """What is replayed on an engine at this width: patches, and the controls beside them."""
     attacked = list(attack_plan.units(plan, bits))
     each = [unit for name in plan.per_image for unit in attack_craft.each(plan, name, bits=bits)]
-    beside = attack_plan.control_units(plan, attacked)
-    searches = tuple(_sought(plan, name) for name in plan.searches)
-    return Job(engine, bits, (*attacked, *each, *beside), searches)
+    return [*attacked, *each, *attack_plan.control_units(plan, attacked)]
 
 
 def _sought(plan: Plan, name: str) -> Sought:
@@ -176,6 +182,7 @@ def _tell(out: Path, jobs: list[Job], *, as_json: bool) -> None:
         })  # fmt: skip
         return
     for job in jobs:
-        sought = f", {len(job.searches)} searches" if job.searches else ""
-        console.answer(f"{job.engine} {width_name(job.bits)}: {len(job.units)} units{sought}")
+        sought = ", ".join(each.name for each in job.searches)
+        then = f"; to be searched there: {sought}" if sought else ""
+        console.answer(f"{job.engine} {width_name(job.bits)}: {len(job.units)} units{then}")
     console.answer(f"{out}: {size / 1e6:.1f} MB. On the device: python3 {out.name} run --out DIR")

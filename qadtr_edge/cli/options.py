@@ -19,6 +19,9 @@ from ..types import FLOAT_BITS
 from . import completion
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+VICTIM = "twin"
+VICTIMS = (VICTIM, "simulation", "float", "other", "widths")
+"""What patches are crafted on; the first without ``--victim``."""
 
 
 def _not_empty(text: str | None) -> str | None:
@@ -95,6 +98,16 @@ Placement = Annotated[
         help="random, plain, physical (perspective and light too), within:MASK.png (on its white "
         "alone), any of these with *N for N copies, centre, or fixed:TOP,LEFT. Default: the "
         "attack's own.",
+    ),
+]
+Victim = Annotated[
+    str | None,
+    typer.Option(
+        "--victim",
+        help="Craft on: twin (the deployed integers), simulation, float, other (another width), "
+        "widths (all at once).",
+        show_default=VICTIM,
+        autocompletion=completion.words(VICTIMS),
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random stream.")]

@@ -23,6 +23,7 @@ from qadtr_edge.cli import (
     attack_show,
     attack_suite,
     attack_verdict,
+    options,
 )
 from qadtr_edge.cli.attack_plan import Plan
 from qadtr_edge.cli.attack_replay import Cell
@@ -236,7 +237,7 @@ def test_a_baseline_is_what_the_same_suite_found_of_it(plan: Plan, store: Store)
 def test_options_of_the_lines_are_those_of_their_attacks(suite: str) -> None:
     pytest.importorskip("torch")
     for line in SUITES[suite]:
-        assert set(line.victims) <= set(attack_plan.VICTIMS)
+        assert set(line.victims) <= set(options.VICTIMS)
         kind = attack_names.kind_of(line.attack)
         if kind is not None:
             assert set(line.options) <= set(attack_names.takes(kind, line.attack)), line

@@ -12,7 +12,7 @@ import pytest
 
 from qadtr_edge import registry
 from qadtr_edge.cli import completion
-from qadtr_edge.cli.attack_plan import VICTIMS
+from qadtr_edge.cli.options import VICTIMS
 from qadtr_edge.suite import SUITES
 
 CODE = "import sys; from qadtr_edge.cli import main; sys.argv[0] = 'qadtr-edge'; main()"

@@ -236,6 +236,11 @@ def test_a_row_of_a_device_stands_while_the_engine_it_was_sent_does(tmp_path: Pa
         ({"attack": "patch_rs_universal", "out": Path("b.pyz")}, "patch_rs_universal needs more"),
         ({"attack": "gap", "queries": 9, "out": Path("b.pyz")}, "--queries is an option of"),
         ({"attack": "gap", "out": Path("b.zip")}, r"does not end in \.pyz"),
+        ({"patch": Path("p.npz"), "steps": 3, "out": Path("b.pyz")}, "--steps says how to craft"),
+        ({"patch": Path("p.npz"), "attack": "gap", "out": Path("b.pyz")}, "--attack says how to"),
+        ({"patch": Path("p.npz"), "victim": "twin", "out": Path("b.pyz")}, "--victim says how to"),
+        ({"attack": "imagenet_patch", "out": Path("b.pyz")}, "replays published patches"),
+        ({"gaps": "", "out": Path("b.pyz")}, "--gaps '' is not a list"),
     ],
 )
 def test_what_a_bundle_cannot_carry_is_refused_before_the_work(

@@ -139,9 +139,16 @@ def test_what_an_engine_does_not_support_is_not_taken_for_a_missing_meter(
         yield World(idle_w=2.0, busy_w=5.0)
 
     monkeypatch.setattr(power, "meter", meter)
-    with pytest.raises(Unsupported, match="by the work"), power.source(True) as told:
-        assert told.said == ("made up" if works else "No sensor. Use a plug.")
-        raise Unsupported("Refused by the work.", "Do otherwise.")
+    told = []
+
+    def work() -> None:
+        with power.source(True) as source:
+            told.append(source.said)
+            raise Unsupported("Refused by the work.", "Do otherwise.")
+
+    with pytest.raises(Unsupported, match="by the work"):
+        work()
+    assert told == ["made up" if works else "No sensor. Use a plug."]
 
 
 def _program(folder: Path, lines: list[str], *, then: str = "time.sleep(60)") -> str:

@@ -241,14 +241,18 @@ def test_the_verb_packs_what_attack_replays(tmp_path: Path, python: Path) -> Non
     small = ("--bits", "8", "--images", "20", "--steps", "3", "--queries", "40",
              "--attack", ",".join(paired))  # fmt: skip
 
-    def qadtr(*words: str) -> None:
+    def qadtr(*words: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "qadtr_edge", *words], cwd=tmp_path, capture_output=True,
             text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
+        return done.stderr
 
     qadtr("export", "--engine", "ort", "--bits", "8")
+    told = qadtr("bundle", *small, "--patch-size", "frame:2", "--out", "b.pyz", code=2)
+    assert "this shape is 23%" in told
+    assert "Crafting" not in told
     qadtr("attack", *small)
     qadtr("bundle", *small, "--batch", "1", "--out", "b.pyz")
     done = call(python, tmp_path / "b.pyz", "run", "--out", tmp_path / "out")
