@@ -61,7 +61,7 @@ def plan_of(trt: ModuleType, model: Path, *, options: Options) -> Plan:
     if options.dla_core is not None and options.dla_core >= getattr(builder, "num_DLA_cores", 0):
         raise Unsupported(
             f"There is no DLA core {options.dla_core} for {version(trt)} here.",
-            "Build for the GPU: leave dla_core out.",
+            "Build for the GPU: leave --dla-core out.",
         )
     on_gpu = _place_on_dla(trt, network, config=config, core=options.dla_core)
     _load_timings(config, options.timing_cache)
@@ -74,7 +74,9 @@ def plan_of(trt: ModuleType, model: Path, *, options: Options) -> Plan:
 
 
 def _remedy(log: Log, options: Options) -> str:
-    """What helps a build that was refused: more memory, where that is what it lacked."""
+    """What helps a build that was refused: what it lacked, where it says so."""
+    if options.is_version_compatible and any("lean" in line for line in log.errors):
+        return "This package brings no lean runtime: leave --version-compatible out."
     if not any(words in line for line in log.errors for words in _OF_MEMORY):
         return _REMEDY
     held, (*_, most) = options.workspace_mebibytes, options.batch

@@ -67,7 +67,7 @@ TABLES: dict[str, dict[str, str]] = {
     "reader": {  # a file made elsewhere: (path, *, preprocess, data) -> the integer graph
         "onnx": "qadtr_edge.export.reader:lower",
     },
-    "requantize": {  # (integer graph, *, pixels) -> one that more engines can hold
+    "requantization": {  # (integer graph, *, pixels) -> one that more engines can hold
         "symmetric": "qadtr_edge.export.symmetric:symmetric",
     },
     "tolerance": {  # of engines that are not exact: export.tolerance.Tolerance

@@ -77,7 +77,7 @@ def export(
     if onnx is not None:
         alone({"--run": run, "--model": model, "--bits": bits}, file=onnx)
         if requantize is not None:
-            registry.path_of("requantize", requantize)
+            registry.path_of("requantization", requantize)
         given = export_onnx.Given(onnx, preprocess, data, data_root, images, requantize)
         made, foreign = export_onnx.export(
             given, runs, engines=names, asked=asked, threads=threads, seed=seed

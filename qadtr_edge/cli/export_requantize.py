@@ -50,7 +50,7 @@ def requantized(
     """
     from ..integer import judge
 
-    make = cast("Callable[..., IntegerGraph]", registry.resolve("requantize", form))
+    make = cast("Callable[..., IntegerGraph]", registry.resolve("requantization", form))
     made = make(graph, pixels=pixels)
     if made is graph:
         return graph, None

@@ -20,7 +20,7 @@ from golden import make_brevitas
 from qadtr_edge import runs
 from qadtr_edge.cli.export import export
 from qadtr_edge.data.preprocess import agreed
-from qadtr_edge.errors import BadInput, Unsupported
+from qadtr_edge.errors import BadInput, UnknownName, Unsupported
 from qadtr_edge.integer import graph as g
 from qadtr_edge.integer import judge
 from qadtr_edge.types import QuantSpec
@@ -277,6 +277,11 @@ def test_the_verb_refuses_images_of_more_classes(file: Path, tmp_path: Path) -> 
     with pytest.raises(BadInput, match=f"tells {foreign.CLASSES} classes apart"):
         export(onnx=file, runs=tmp_path / "runs", data=str(tmp_path / "other.npz"))
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_an_unknown_form_is_named(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="no requantization 'other'"):
+        export(onnx=file, runs=tmp_path, requantize="other")
 
 
 @pytest.mark.parametrize("given", [{"requantize": "symmetric"}, {"data": "signs"}, {"images": 8}])

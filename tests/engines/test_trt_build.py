@@ -259,6 +259,12 @@ def test_a_workspace_that_is_too_small_is_told_with_a_larger_one(tmp_path: Path)
     assert "--workspace 4, or fewer images, --batch-profile 1,256,512" in held.value.remedy
 
 
+def test_what_to_leave_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed) as held:
+        trt.build(handmade.plain(), tmp_path, options=replace(ONE, is_version_compatible=True))
+    assert "leave --version-compatible out" in held.value.remedy
+
+
 def test_a_layer_can_be_shown(tmp_path: Path) -> None:
     graph = handmade.residual(bits=4)
     trt.build(graph, tmp_path, options=ONE)
