@@ -88,12 +88,12 @@ def weight_zero_point(codes: Weight) -> int | None:
 
     Raises ``Unsupported`` for codes that no one zero point brings into 8 bits.
     """
-    low, high = int(codes.min()), int(codes.max())
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     if low >= -128 and high <= 127:
         return None
-    if high - low > 255 or low > 0 or high < 0:
+    if high - low > 255:
         raise Unsupported(
-            f"Weight codes from {low} to {high} do not fit 8-bit containers.",
+            f"Weight codes from {codes.min()} to {codes.max()} do not fit 8-bit containers.",
             "Quantize the weights with one zero point for all channels.",
         )
     return -low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +132,34 @@ def test_a_table_that_is_no_line_has_no_float_graph() -> None:
 
 
 @pytest.mark.needs("ort")
-@pytest.mark.parametrize(("low", "high"), [(-200, 100), (3, 200), (-200, -3)])
+@pytest.mark.parametrize(("low", "high"), [(-200, 100), (3, 256), (-256, -3)])
 def test_weights_that_no_zero_point_holds_are_refused(low: int, high: int) -> None:
     from qadtr_edge.export.dialects import weight_zero_point
 
     with pytest.raises(Unsupported, match=f"from {low} to {high} do not fit"):
         weight_zero_point(np.array([low, high], np.int16))
+
+
+@pytest.mark.needs("ort")
+@pytest.mark.parametrize(("low", "high", "zero"), [(3, 200, 0), (-200, -3, 200), (-100, 155, 100)])
+def test_weights_on_one_side_of_zero_have_a_zero_point(low: int, high: int, zero: int) -> None:
+    """As a quantizer of uint8 leaves weights that are all positive: its ranges hold 0."""
+    from qadtr_edge.export.dialects import weight_zero_point
+
+    assert weight_zero_point(np.array([low, high], np.int16)) == zero
+
+
+@pytest.mark.needs("ort")
+def test_onnxruntime_computes_weights_on_one_side_of_zero(tmp_path: Path) -> None:
+    from qadtr_edge.export import ort
+
+    graph, images = handmade(zero=127), shown()
+    conv = graph.nodes[0]
+    assert isinstance(conv, g.Conv)
+    weight = (130 + np.arange(conv.weight.size) % 80).astype(np.int16).reshape(conv.weight.shape)
+    finer = replace(conv, weight=weight, weight_scale=conv.weight_scale / np.float32(100))
+    positive = replace(graph, nodes=(finer, *graph.nodes[1:]))
+    assert len(np.unique(judge.run(positive, images))) > 8, "more than the limits are reached"
+    assert ort.build(positive, tmp_path).precision == "integer"
+    with ort.OrtEngine(tmp_path / ort.MODEL) as engine:
+        np.testing.assert_array_equal(engine(images), judge.run(positive, images))
