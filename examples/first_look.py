@@ -47,13 +47,14 @@ print(f"right on {(labels == data.labels).sum()} of {len(data)} images")
 
 # %% [markdown]
 # ## A patch
-# The verb crafts it on the deployed integers; it is a picture, and loaded from it.
+# The verb crafts it on the deployed integers, and keeps it twice: as a picture to look at or print,
+# and as a file that also says how it was made.
 
 # %%
 qadtr("attack", "--bits", "8", "--attack", "gap", "--steps", "40", "--images", str(IMAGES))
 picture = max(run.patches.glob("*.png"), key=lambda path: path.stat().st_mtime)
-patch = qe.load_patch(picture)
-print(patch.pixels.shape, patch.pixels.dtype, "crafted by", patch.origin.get("attack"))
+patch = qe.load_patch(picture.with_suffix(".npz"))
+print(patch.pixels.shape, patch.pixels.dtype, "crafted by", patch.origin["attack"])
 
 # %% [markdown]
 # Pasting gives bytes: the very ones that every engine is shown.
@@ -100,7 +101,9 @@ found = qe.run_suite(run, engine, suite="quick", images=IMAGES)
 for tier, union in width.by_tier.items():
     print(tier, "not run" if union is None else f"{union.fooled} of {union.eligible} images lost")
 worst = width.worst
-print("some attack wins on", "none" if worst is None else f"{worst.asr:.0%} {worst.interval}")
+if worst is not None:
+    low, high = worst.interval.low, worst.interval.high
+    print(f"some attack wins on {worst.asr:.0%} of the images, 95 % from {low:.0%} to {high:.0%}")
 print("verdict:", found.verdict.name, "-", found.verdict.reason)
 for check in found.verdict.checks:
     if check.status != "pass":

@@ -107,6 +107,10 @@ def run_suite(
     gradients need torch. Raises ``QadtrError`` for what the verb refuses.
     """
     attack_suite.check(suite, {})
+    least = {"images": images, "batch": batch, "threads": threads, "patch_px": min(patch_px or [1])}
+    for name, value in least.items():
+        if value < 1:
+            raise BadInput(f"{name} is {value}, less than 1.", "Give a whole number from 1 on.")
     opened = _run(run)
     Store(opened.results, opened.labels).rows()  # what cannot be read is refused before the work
     aim = _aim(opened, engine, bits=bits, data=data, threads=threads)
@@ -141,7 +145,9 @@ def run_suite(
     found = carried_out(plan, aim, suite=suite, before=before, without=without)
     record(opened, "attack", options={
         "engine": [name for name, *_ in aim.engines], "bits": bits, "suite": suite,
-        "baseline": before and str(before.folder), "patch_size": list(size),
+        "baseline": before and str(before.folder),
+        "ablation": [f"{name}={one.folder}" for name, one in without.items()] or None,
+        "patch_size": list(size),
         "images": len(test), "data": source.name, "batch": batch, "threads": threads, "seed": seed,
         "differential": differential, "certificate": certificate,
     })  # fmt: skip

@@ -44,6 +44,10 @@ TOOLS = {  # what the verbs need besides an engine
     "export": Need("onnx", ("onnx",), "onnx"),
     "intervals": Need("scipy", ("scipy",), "train"),
     "pictures": Need("PIL", ("pillow",), "train"),
+    "report": Need("jinja2", ("jinja2",), "report"),
+    "figures": Need("matplotlib", ("matplotlib",), "report"),
+    "bench --scenario": Need("mlperf_loadgen", ("mlcommons-loadgen",), "loadgen"),
+    "train --tensorboard": Need("tensorboard", ("tensorboard",), "tensorboard"),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import qadtr_edge
 import reported
+from qadtr_edge.errors import BadInput
 from qadtr_edge.results import Store
 
 PUBLIC = {
@@ -48,6 +49,15 @@ def test_a_patch_goes_from_its_file_onto_an_image(tmp_path: Path) -> None:
     at = Placements(np.array([3.0]), np.array([5.0]), np.zeros(1), np.ones(1))
     shown = qadtr_edge.paste(images, patch.pixels, mask=patch.mask, placements=at)
     assert (shown[0, :, 3:9, 5:11] == patch.pixels).all()
+
+
+@pytest.mark.parametrize("name", ["images", "batch", "threads"])
+def test_a_suite_of_nothing_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
+    words: dict[str, int] = {name: 0}
+    with pytest.raises(BadInput, match=f"{name} is 0, less than 1"):
+        qadtr_edge.run_suite(tmp_path, **words)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="patch_px is 0"):
+        qadtr_edge.run_suite(tmp_path, patch_px=(6, 0))
 
 
 def test_results_are_a_flat_table(tmp_path: Path) -> None:

@@ -43,8 +43,10 @@ def test_it_runs(
     counts = names["counts"]
     out = capfd.readouterr().out
     assert "ran integer on" in out
+    assert "(3, 6, 6) uint8 crafted by gap" in out
     assert f"fooled {counts.fooled} of {counts.eligible}" in out
     assert "T3 not run" in out
+    assert "of the images, 95 % from" in out
     assert f"verdict: {names['found'].verdict.name}" in out
     assert (tmp_path / "first_look.png").read_bytes()[:4] == b"\x89PNG"
     # the unit replayed by hand is the one that the verb replayed, without the simulation
