@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -28,6 +29,8 @@ RESULTS, LABELS, BENCH = "results.jsonl", "labels", "bench.json"
 PATCHES = "patches"
 FOLDERS = (PATCHES, LABELS)
 SENT = (RESULTS, BENCH, DEVICE, LOG)
+PARTS = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9a-f]{{16}}\.npz")
+"""Files of the folders that are whole, and stay."""
 OUTCOME_BYTES = 4096
 LOG_LINES = 8
 PATIENCE_S = 2.0
@@ -127,8 +130,9 @@ def send(out: Path, to: BinaryIO) -> None:
             if (out / name).is_file():
                 archive.add(out / name, arcname=name)
         for path in (path for name in FOLDERS for path in sorted((out / name).glob("*.npz"))):
-            if not path.name.startswith("."):
-                archive.add(path, arcname=f"{path.parent.name}/{path.name}")
+            part = f"{path.parent.name}/{path.name}"
+            if PARTS.fullmatch(part):  # what a search has half of may be gone before it is read
+                archive.add(path, arcname=part)
 
 
 def spoken(error: QadtrError) -> tuple[str, str]:

@@ -8,7 +8,6 @@ under a key of their own, so that a row says on which machine it was measured.
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +16,7 @@ from ..errors import BadInput
 from ..files import write_bytes
 from ..results import Store, key
 from ..runs import Run
-from .background import FOLDERS, LABELS, PATCHES, RESULTS, SENT
-
-_PARTS = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9a-f]{{16}}\.npz")
+from .background import LABELS, PARTS, PATCHES, RESULTS, SENT
 
 
 def folder_of(run: Run, device: str) -> Path:
@@ -36,7 +33,7 @@ def keep(run: Run, device: str, *, tar: bytes) -> int:
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             for member in archive:
-                named = member.name in SENT or _PARTS.fullmatch(member.name)
+                named = member.name in SENT or PARTS.fullmatch(member.name)
                 if named and member.isreg() and (file := archive.extractfile(member)):
                     write_bytes(home / member.name, file.read())
     except (tarfile.TarError, EOFError) as error:

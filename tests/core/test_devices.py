@@ -182,11 +182,17 @@ def found_on_a_device(folder: Path) -> Store:
 def test_rows_of_a_device_are_merged_once_under_its_name(tmp_path: Path) -> None:
     there = found_on_a_device(tmp_path / "there")
     (tmp_path / "there" / background.DEVICE).write_text("{}")
+    whole, begun = (f"patches/{name}.npz" for name in ("0123456789abcdef", "0123456789abcdee-0"))
+    for name in (whole, begun):
+        files.write_bytes(tmp_path / "there" / name, b"found")
     run = runs.new_run(tmp_path / "runs")
     sent = io.BytesIO()
     background.send(tmp_path / "there", sent)
+    with tarfile.open(fileobj=io.BytesIO(sent.getvalue())) as archive:
+        assert [name for name in archive.getnames() if name.startswith("patches")] == [whole]
     assert merge.keep(run, "nano", tar=sent.getvalue()) == 2
     assert merge.merge(run, "nano") == 2
+    assert (run.patches / Path(whole).name).read_bytes() == b"found"
     assert merge.merge(run, "nano") == 0
     assert merge.keep(run, "orin", tar=sent.getvalue()) == 2
     assert merge.merge(run, "orin") == 2
