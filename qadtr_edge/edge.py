@@ -1,9 +1,9 @@
 """What runs on a device: ``python3 FILE.pyz run --out DIR``, on NumPy and one runtime.
 
 The folder holds what a run's does (``results.jsonl``, ``labels/``, ``bench.json``, ``engines/``,
-and ``patches/`` that were searched for) and ``device.json``: the machine, and what was observed of each
-engine. Running it again goes on where it stopped. Lines of results hold no times, so two devices
-that compute alike write the same lines.
+and in ``patches/`` what was searched for) and ``device.json``: the machine, and what was observed
+of each engine. Running it again goes on where it stopped. Lines of results hold no times, so two
+devices that compute alike write the same lines.
 """
 
 from __future__ import annotations
