@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from ..errors import BadInput
 from ..integer import graph_file
 from ..types import FLOAT_BITS
-from ..verdict.worst import THREATS, Worst
+from ..verdict.worst import THREATS
 from . import beyond, words
 from .document import Document, Line
 from .evidence import Evidence
 from .reading import Object
 from .section import Section, table
 from .warnings import title
-from .worst import worst_by_threat
+from .worst import settings, worst_by_threat
 
 TIERS = {
     "T0": "controls (grey, noise, crop)",
@@ -90,7 +90,7 @@ def _sentence(line: Line) -> str:
         said.append("was not attacked")
     else:
         said.append(f"is right on {words.percent(row.clean_accuracy)} of clean images")
-        said.append(_worst(line.worst))
+        said.append(_worst(line))
         said.append(
             f"strongest single attack {row.result.attack} at {row.size} px with "
             f"{words.rate(row)}, in simulation {words.percent(row.sim_asr)}, "
@@ -103,15 +103,21 @@ def _sentence(line: Line) -> str:
     return "; ".join(said) + "."
 
 
-def _worst(found: Worst | None) -> str:
+def _worst(line: Line) -> str:
+    found = line.worst
     if found is None:
         return f"deployed worst-case ASR: {words.NOT_RUN} (the labels behind the rows are missing)"
     spread = words.spread(found.asr, found.interval.low, high=found.interval.high)
     left = f", {found.unlabelled} without labels left out" if found.unlabelled else ""
     return (
         f"deployed worst-case ASR {spread}: {found.fooled} of {found.eligible} images fall to at "
-        f"least one of {found.attacks} attacks{left}"
+        f"least one of {found.attacks} attacks{left}, patches of {_sizes(line)}"
     )
+
+
+def _sizes(line: Line) -> str:
+    tried = settings(line.rows)
+    return tried[0] if len(tried) == 1 else f"{', '.join(tried)} taken together"
 
 
 def _by_threat(document: Document, line: Line) -> Iterator[list[str]]:

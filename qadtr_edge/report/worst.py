@@ -23,6 +23,20 @@ def worst_by_threat(rows: Iterable[Row], store: Store) -> dict[str, Worst | None
     return by_threat(_case(rows, store))
 
 
+def settings(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Sizes of the patches behind the worst case: ``6 px``, ``6 px in 3 copies``.
+
+    A run can hold several, and its worst case is over them all.
+    """
+    chosen = largest(row for row in rows if row.result.tier in HEADLINE)
+    return tuple(sorted({_setting(row) for row in chosen}))
+
+
+def _setting(row: Row) -> str:
+    _, many, copies = row.result.placement.rpartition("*")
+    return f"{row.size} px" + (f" in {copies} copies" if many else "")
+
+
 def quotable(rows: Iterable[Row], store: Store) -> tuple[Row, ...]:
     """The rows whose success may be quoted alone.
 

@@ -116,7 +116,8 @@ def test_numbers_are_those_of_results_jsonl(whole: tuple[runs.Run, str]) -> None
                     truth, clean = kept["truth"], kept["clean_label"]
                     able |= set(np.flatnonzero(clean == truth))
                     won |= set(np.flatnonzero((clean == truth) & (kept["patched_label"] != truth)))
-        assert f"{len(won)} of {len(able)} images fall to at least one of 3 attacks" in verdict
+        counted = f"{len(won)} of {len(able)} images fall to at least one of 3 attacks"
+        assert f"{counted}, patches of 6 px" in verdict
         assert reported.union_by_hand(run, "ort", bits=bits) == (len(won), len(able))
 
 

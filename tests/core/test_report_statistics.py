@@ -238,3 +238,11 @@ def test_a_white_box_attack_that_searches_beat_is_not_quoted(tmp_path: Path) -> 
     (line,) = (one for one in composed(alone).lines if one.engine.bits == 8)
     assert line.strongest is not None
     assert line.strongest.result.attack == "pgd"
+
+
+def test_the_worst_case_says_over_which_sizes_and_copies_it_is(tmp_path: Path) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("gap",))
+    reported.again(run, "gap", seed=1, patch_rows_px=8, patch_columns_px=8)
+    reported.again(run, "gap", seed=2, placement="random*3")
+    said = " ".join(headline.headline(composed(run)).said)
+    assert "3 attacks, patches of 6 px, 6 px in 3 copies, 8 px taken together" in said
