@@ -56,6 +56,12 @@ def main(words: Sequence[str] | None = None) -> int:
     return OK
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python3 {Path(sys.argv[0]).name}",
@@ -74,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         if name != "probe":
             command.add_argument("--out", type=Path, required=True, help="folder of the results")
         if name in {"run", "start"}:
-            command.add_argument("--threads", type=int, default=1, help="threads of the engines")
+            command.add_argument(
+                "--threads", type=_positive, default=1, help="threads of the engines"
+            )
         if name == "status":
             command.add_argument("--wait", type=float, default=0.0, help="for news, in seconds")
     return parser

@@ -70,7 +70,8 @@ def bundle(
 ) -> None:
     """Pack engines, images and patches into one file that runs on a device."""
     if out.suffix != ".pyz":
-        raise BadInput(f"{out} does not end in .pyz.", f"Write --out {out.with_suffix('.pyz')}.")
+        better = out.with_suffix(".pyz") if out.name else out / "edge.pyz"
+        raise BadInput(f"{out} does not end in .pyz.", f"Write --out {better}.")
     attack = attack_names.replayed(attack, patch)
     named = _named(ATTACKS if attack is None else attack)
     attack_names.check(named, {"queries": queries})

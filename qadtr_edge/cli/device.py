@@ -135,7 +135,7 @@ def run(
 ) -> None:
     """Run a bundle on devices, all at once, and merge what they find into the run."""
     limits = Limits(call_s=timeout, patience_s=patience)
-    order = Order.of(bundle, threads=threads)
+    order = _order(bundle, threads=threads)
 
     def work(one: Device, told: remote.Told, stop: threading.Event) -> bytes:
         return remote.work(one, order, limits=limits, told=told, stop=stop)
@@ -157,7 +157,7 @@ def pull(
 ) -> None:
     """Bring back what devices have finished of a bundle so far; nothing is started."""
     limits = Limits(call_s=timeout, patience_s=patience)
-    order = Order.of(bundle, threads=1)
+    order = _order(bundle, threads=1)
 
     def fetch(one: Device, _: remote.Told, stop: threading.Event) -> bytes:
         return remote.pull(remote.place_of(one, order, limits=limits), limits=limits, stop=stop)
@@ -179,6 +179,12 @@ def _chosen(names: list[str] | None, every: bool) -> list[Device]:
     if bool(names) == every:
         raise BadInput("Which devices is not said.", "Give their names, or --all and no name.")
     return listing.chosen(known, known if every else dict.fromkeys(names or ()))
+
+
+def _order(bundle: Path, *, threads: int) -> Order:
+    """What is sent. Raises ``BadInput`` for a file that is no bundle."""
+    bundles.digest_of(bundle)
+    return Order.of(bundle, threads=threads)
 
 
 def _run(bundle: Path, into: Path | None, runs: Path) -> Run:

@@ -7,6 +7,7 @@ Values that hold several names or widths come as text; ``split``, ``named``, ``w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ from ..types import FLOAT_BITS
 from . import completion
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+MOST = 1 << 16
+"""Of images a call, and of milliseconds a pause: what is beyond is a slip."""
+
 VICTIM = "twin"
 VICTIMS = (VICTIM, "simulation", "float", "other", "widths")
 """What patches are crafted on; the first without ``--victim``."""
@@ -140,13 +144,15 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def counts(option: str, text: str, *, least: int = 1) -> list[int]:
-    """The whole numbers of a comma-separated option, each at least ``least``."""
+    """The whole numbers of a comma-separated option, from ``least`` to ``MOST``, each once."""
     words = split(text)
-    if not words or not all(word.isdecimal() and int(word) >= least for word in words):
+    read = [int(word) for word in words if re.fullmatch(r"[0-9]{1,9}", word)]
+    if not words or len(read) < len(words) or not all(least <= each <= MOST for each in read):
         raise BadInput(
-            f"{option} {text!r} is not a list of counts.", f"Give numbers: {option} 1,8,32."
+            f"{option} {text!r} is not a list of counts from {least} to {MOST}.",
+            f"Give numbers: {option} 1,8,32.",
         )
-    return [int(word) for word in words]
+    return list(dict.fromkeys(read))
 
 
 def named(kind: str, text: str, *, also: tuple[str, ...] = ()) -> tuple[str, ...]:

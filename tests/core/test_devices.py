@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 import toy
 from qadtr_edge import files, replay, runs
+from qadtr_edge.cli import device
 from qadtr_edge.cli.bundle import bundle
 from qadtr_edge.devices import background, listing, merge, remote, ssh
 from qadtr_edge.devices.listing import Device
@@ -242,6 +244,7 @@ def test_a_row_of_a_device_stands_while_the_engine_it_was_sent_does(tmp_path: Pa
         ({"attack": "patch_rs_universal", "out": Path("b.pyz")}, "patch_rs_universal needs more"),
         ({"attack": "gap", "queries": 9, "out": Path("b.pyz")}, "--queries is an option of"),
         ({"attack": "gap", "out": Path("b.zip")}, r"does not end in \.pyz"),
+        ({"attack": "gap", "out": Path(".")}, r"does not end in \.pyz"),
         ({"patch": Path("p.npz"), "steps": 3, "out": Path("b.pyz")}, "--steps says how to craft"),
         ({"patch": Path("p.npz"), "attack": "gap", "out": Path("b.pyz")}, "--attack says how to"),
         ({"patch": Path("p.npz"), "victim": "twin", "out": Path("b.pyz")}, "--victim says how to"),
@@ -255,3 +258,16 @@ def test_what_a_bundle_cannot_carry_is_refused_before_the_work(
     with pytest.raises(BadInput, match=fact):
         bundle(runs=tmp_path, **words)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", [device.run, device.pull])
+def test_what_is_no_bundle_is_not_sent(
+    verb: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "place_of", lambda *_, **__: pytest.fail("a device was asked"))
+    run = runs.new_run(tmp_path / "runs")
+    listing.add(Device("nano", "me@nano"))
+    (tmp_path / "other.pyz").write_bytes(b"another file")
+    for name in ("other.pyz", "none.pyz"):
+        with pytest.raises(BadInput, match=f"{name} is no whole bundle"):
+            verb(["nano"], bundle=tmp_path / name, into=run.folder)

@@ -76,7 +76,7 @@ def test_a_p99_above_the_limit_exits_1(run: runs.Run) -> None:
     bench(run=run.folder, batch="1", max_p99_ms=1e9)
 
 
-@pytest.mark.parametrize("batch", ["0", "", "one", "1;2", "-1"])
+@pytest.mark.parametrize("batch", ["0", "", "one", "1;2", "-1", "8,65537", "9" * 5000])
 def test_a_strange_batch_is_refused(run: runs.Run, batch: str) -> None:
     with pytest.raises(BadInput, match="--batch"):
         bench(run=run.folder, batch=batch)

@@ -198,6 +198,10 @@ def test_what_is_missing_is_said(made: tuple[runs.Run, Path], tmp_path: Path) ->
     status = json.loads(call(alone, made[1], "status", "--out", tmp_path / "out").stdout)
     assert status["state"] == "failed"
     assert "onnxruntime" in status["fact"]
+    done = call(alone, made[1], "run", "--out", tmp_path / "none", "--threads", "0")
+    assert done.returncode == 2
+    assert "--threads: 0 is less than 1" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_engine_of_tensorrt_travels_as_the_file_it_is_built_from(
