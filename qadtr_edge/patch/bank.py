@@ -10,6 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -68,12 +69,13 @@ def save(patch: Patch, path: Path) -> None:
         )
 
 
-def load(path: Path) -> Patch:
+def load(path: str | PathLike[str]) -> Patch:
     """The patch in an ``.npz`` or a PNG.
 
     An ``.npz`` of other origin needs ``pixels (3, h, w) uint8`` and may hold ``mask (h, w) bool``.
     A PNG is RGB, or RGBA whose transparent pixels are left out of the patch. Raises ``BadInput``.
     """
+    path = Path(path)
     if not path.is_file():
         raise BadInput(f"There is no patch file {path}.", "Give a .png or .npz file with --patch.")
     if path.suffix.lower() == ".png":

@@ -49,6 +49,8 @@ def test_a_patch_goes_from_its_file_onto_an_image(tmp_path: Path) -> None:
     at = Placements(np.array([3.0]), np.array([5.0]), np.zeros(1), np.ones(1))
     shown = qadtr_edge.paste(images, patch.pixels, mask=patch.mask, placements=at)
     assert (shown[0, :, 3:9, 5:11] == patch.pixels).all()
+    with pytest.raises(BadInput, match=r"no patch file patch\.png"):
+        qadtr_edge.load_patch("patch.png")
 
 
 @pytest.mark.parametrize("name", ["images", "batch", "threads"])
