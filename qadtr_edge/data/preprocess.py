@@ -95,7 +95,8 @@ def read(path: Path) -> Preprocess:
         if name not in _KEYS:
             raise UnknownName(f"key of {path}", name, _KEYS)
     fields = _Fields(path, stored)
-    offset, size = fields.whole("class_offset", most=1), fields.whole("size_px", most=_MOST_SIDE_PX)
+    offset = fields.whole("class_offset", least=0, most=1)
+    size = fields.whole("size_px", least=1, most=_MOST_SIDE_PX)
     return Preprocess(
         layout=cast(Layout, fields.word("layout", ("NCHW", "NHWC"))),
         channels=cast(Order, fields.word("channels", ("RGB", "BGR"))),
@@ -124,12 +125,12 @@ class _Fields:
             raise self.refused(name, f"one of {', '.join(known)}")
         return value
 
-    def whole(self, name: str, *, most: int) -> int | None:
+    def whole(self, name: str, *, least: int, most: int) -> int | None:
         value = self.stored.get(name)
         if value is None:
             return None
-        if type(value) is not int or not 0 <= value <= most:
-            raise self.refused(name, f"a whole number from 0 to {most}")
+        if type(value) is not int or not least <= value <= most:
+            raise self.refused(name, f"a whole number from {least} to {most}")
         return value
 
     def triple(self, name: str, default: float) -> NDArray[np.float64]:
@@ -144,6 +145,17 @@ class _Fields:
         return found
 
     def values(self) -> NDArray[np.float32]:
+        """What is read of each byte. Raises ``BadInput`` where float32 does not hold that."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            made = self._values()
+        if not np.isfinite(made).all():
+            raise BadInput(
+                f"{self.path} makes values of pixels that float32 does not hold.",
+                f"Write what the model was trained with; for example:{EXAMPLE}",
+            )
+        return made
+
+    def _values(self) -> NDArray[np.float32]:
         """``(pixel / 255 - mean) / std`` in float32 as torchvision does, or ``scale, offset``."""
         if {"mean", "std"} & self.stored.keys() and {"scale", "offset"} & self.stored.keys():
             raise BadInput(

@@ -79,6 +79,10 @@ def test_the_digest_changes_with_what_the_model_reads(tmp_path: Path) -> None:
         ("scale = true", "scale = True"),
         ("scale = 1\nclass_offset = 2", "class_offset = 2"),
         ("scale = 1\nsize_px = 100000", "size_px = 100000"),
+        ("scale = 1\nsize_px = 0", "size_px = 0"),
+        ("scale = 1e300", "float32 does not hold"),
+        ("mean = 1e300", "float32 does not hold"),
+        ("std = 1e-44", "float32 does not hold"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, said: str, tmp_path: Path) -> None:
