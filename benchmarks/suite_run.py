@@ -46,6 +46,11 @@ def main() -> None:
             "verdict": answer["verdict"],
             "verdict_reason": answer["verdict_reason"],
             "checks": [check for check in answer["checks"] if check["bits"] == width["bits"]],
+            "differential": {
+                row["attack"]: row["differential"]
+                for row in answer["results"]
+                if row["bits"] == width["bits"] and row["differential"] is not None
+            },
             "queries_median": {
                 row["attack"]: row["queries_median"]
                 for row in answer["results"]
