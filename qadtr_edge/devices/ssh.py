@@ -93,9 +93,14 @@ def answer(
 
 
 def _ssh(device: Device) -> list[str]:
+    return ["ssh", *OPTIONS, *_own(device)]
+
+
+def _own(device: Device) -> list[str]:
+    """The options of this device."""
     port = [] if device.port is None else ["-p", str(device.port)]
     identity = [] if device.identity is None else ["-i", device.identity]
-    return ["ssh", *OPTIONS, *port, *identity]
+    return [*port, *identity]
 
 
 def _failure(device: Device, code: int, *, said: str) -> DeviceFailed:
@@ -126,20 +131,25 @@ def _ssh_failure(device: Device, said: str) -> DeviceFailed:
         fact = "is not the one this machine knows" if changed else "is not known to this machine"
         return DeviceFailed(
             f"The host key of {device.name} {fact}, so nothing was sent.",
-            f"Check the key, and connect once by hand: ssh {device.target}"
+            f"Check the key, and connect once by hand: ssh {_by_hand(device)}"
             + ("; a key that was replaced on purpose is forgotten by ssh-keygen -R." * changed)
             + ("." * (not changed)),
         )
     if "Permission denied" in said:
         return DeviceFailed(
             f"{device.name} does not accept this user's key for {device.target}.",
-            f"Allow it: ssh-copy-id {device.target}; a key with a passphrase needs ssh-agent.",
+            f"Allow it: ssh-copy-id {_by_hand(device)}; a key with a passphrase needs ssh-agent.",
         )
     return ConnectionLost(
         f"{device.name} cannot be reached ({_last_line(said) or 'the connection broke'}).",
-        f"Check that it is on and that this works: ssh {device.target}; then run again: "
+        f"Check that it is on and that this works: ssh {_by_hand(device)}; then run again: "
         "what is done there is not done twice.",
     )
+
+
+def _by_hand(device: Device) -> str:
+    """What ssh is given to reach the device, as a user would type it."""
+    return shlex.join([*_own(device), device.target])
 
 
 def _last_line(text: str) -> str:

@@ -132,6 +132,16 @@ def test_what_ssh_says_becomes_a_fact_and_a_remedy(
     assert told.value.remedy
 
 
+@pytest.mark.parametrize(
+    "stderr", ["Host key verification failed.", "Permission denied (publickey).", "refused"]
+)
+def test_what_to_try_by_hand_goes_where_the_tool_went(fake_ssh: Path, stderr: str) -> None:
+    says(fake_ssh, f"echo '{stderr}' >&2; exit 255")
+    with pytest.raises(DeviceFailed) as told:
+        ssh.call(Device("one", "me@there", 2222, identity="my key"), ["x"], timeout_s=5)
+    assert " -p 2222 -i 'my key' me@there" in told.value.remedy
+
+
 def test_a_command_that_hangs_is_left(fake_ssh: Path) -> None:
     says(fake_ssh, "exec sleep 30")
     with pytest.raises(DeviceFailed, match=r"no answer within 0\.3 s"):
