@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -16,7 +16,8 @@ from .doctor_here import State, no_driver
 class Need:
     """What an engine is made of: packages (import name, distributions), the extra, and a device.
 
-    ``instead``: import name of a package that serves as well.
+    ``instead``: import name of a package that serves as well. ``builds``: one of these that builds
+    engines without the device.
     """
 
     module: str
@@ -24,6 +25,7 @@ class Need:
     extra: str
     device: str | None = None
     instead: str | None = None
+    builds: str | None = None
 
 
 NEEDS = {
@@ -34,6 +36,7 @@ NEEDS = {
         "trt",
         "nvidia",
         instead="tensorrt_rtx",
+        builds="tensorrt_rtx",
     ),
     "openvino": Need("openvino", ("openvino",), "openvino"),
     "litert": Need("ai_edge_litert", ("ai-edge-litert",), "litert"),
@@ -114,7 +117,10 @@ def state_of(need: Need) -> State:
         )
     found = _version(need.distributions)
     if need.device == "nvidia" and not provenance.has_nvidia_driver():
-        return no_driver(found)
+        absent = no_driver(found)
+        if need.builds is None or find_spec(need.builds) is None:
+            return absent
+        return replace(absent, reason=f"it builds here; {absent.reason}")
     return State(available=True, version=found)
 
 

@@ -61,6 +61,18 @@ def test_without_a_driver_no_gpu_is_looked_for(monkeypatch: pytest.MonkeyPatch) 
     assert found.reason == "there is no NVIDIA driver on this machine"
 
 
+def test_a_runtime_that_builds_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: False)
+    there = {"tensorrt_rtx"}
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name in there else None)
+    found = doctor.engine_state("trt")
+    assert not found.available
+    assert found.reason == "it builds here; there is no NVIDIA driver on this machine"
+    there |= {"tensorrt"}
+    there -= {"tensorrt_rtx"}
+    assert doctor.engine_state("trt").reason == "there is no NVIDIA driver on this machine"
+
+
 def test_a_gpu_is_opened_named_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
     gpu = SimpleNamespace(facts={"gpu": "Orin"}, close=lambda: closed.append(True))
