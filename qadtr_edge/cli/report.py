@@ -30,6 +30,10 @@ def report(
         ),
     ] = None,
     *,
+    same: Annotated[
+        list[Path] | None,
+        typer.Option("--run", metavar="RUN", help="A run folder, named as the other verbs do."),
+    ] = None,
     runs: options.RunsRoot = DEFAULT_ROOT,
     html: Annotated[
         Path | None, typer.Option(help="Write the page there: one file for all runs.")
@@ -66,7 +70,7 @@ def report(
     """Write report.md and report.html from what run folders hold. Runs nothing."""
     from ..report import compare, document, evidence, gate, markdown, page, papers
 
-    opened = [open_run(path, runs) for path in run] if run else [open_run(None, runs)]
+    opened = [open_run(path, runs) for path in [*(run or ()), *(same or ())] or [None]]
     if max_drop is not None and len(opened) < 2:
         raise BadInput(
             "--max-drop compares runs, and one run was given.",

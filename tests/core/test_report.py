@@ -272,7 +272,9 @@ def test_the_verb_writes_the_page_and_prints_one_document(
     assert printed["runs"][0]["results"][0]["fooled"] == 450
     assert run.report.read_text().startswith(f"# Patch robustness of run {run.name}")
     report([run.folder])
-    assert "not run" in capsys.readouterr().out
+    assert "not run" in (told := capsys.readouterr().out)
+    report(same=[run.folder])  # --run, as the other verbs say it
+    assert capsys.readouterr().out == told
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
