@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -200,6 +201,9 @@ def joined(device: str = "auto") -> Iterator[Group]:
     if not (dist.is_available() and os.environ.keys() >= _SET_BY_TORCHRUN):
         yield Group(device=chosen)
         return
+    # Its functions' defaults are the group there is when it is imported. Imported later, by torch
+    # itself, they would keep this one's threads, which then outlive the interpreter and abort.
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield current(chosen)
