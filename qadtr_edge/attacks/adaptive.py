@@ -28,6 +28,7 @@ from ..types import Json
 from . import upright
 from .ascent import KAPPAS, Ascended, Ascent, Gain, Loss, Moves, ascend, gain_of
 from .kept import Found, Kept
+from .parameters import parameters_of
 from .per_image import BATCH, lead_of
 from .victim import Told, Victim, as_pixels, frozen
 
@@ -84,34 +85,30 @@ class Adaptive:
         stride: int = 2,
         noises: int = 3,
     ) -> None:
+        self.patch_px = patch_px
         self.target = target
+        self.steps = steps
+        self.step_size = step_size
         self.restarts = restarts
+        self.moves = moves
+        self.stride = stride
         self.noises = noises
-        self.how = Ascent(
-            patch_px=patch_px, steps=steps, step_size=step_size, moves=moves, stride=stride
-        )
 
     @property
     def budget(self) -> int:
-        return self.how.steps * self.restarts
+        return self.steps * self.restarts
 
     @property
     def parameters(self) -> dict[str, Json]:
-        how = self.how
-        return {
-            "patch_px": list(how.patch_px),
-            "target": self.target,
-            "steps": how.steps,
-            "step_size": how.step_size,
-            "restarts": self.restarts,
-            "moves": how.moves,
-            "stride": how.stride,
-            "noises": self.noises,
-        }
+        return parameters_of(self)
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place of largest margin that any way found on each image of ``data``."""
-        kept = Kept(data.ids, self.how.patch_px)
+        kept = Kept(data.ids, self.patch_px)
+        how = Ascent(
+            patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
+            stride=self.stride,
+        )  # fmt: skip
         image_px = (data.images.shape[2], data.images.shape[3])
         noise = self._noise(image_px, seed=seed)
         with frozen(victim):
@@ -127,7 +124,7 @@ class Adaptive:
                     way = ways[attempt % len(ways)]
                     found = ascend(
                         _taken(victim, way, noise), images,
-                        gain=_gain(way, labels, clean, target=self.target), how=self.how,
+                        gain=_gain(way, labels, clean, target=self.target), how=how,
                         ids=ids, seed=streams.key(seed, self.name, attempt), score=lead, lead=lead,
                         told=partial(told, len(rows), ""),
                     )  # fmt: skip

@@ -15,6 +15,7 @@ from ..types import Json
 from . import per_image
 from .ascent import Ascent, Moves, gain_of
 from .kept import Found
+from .parameters import parameters_of
 from .victim import Told, Victim
 
 
@@ -43,35 +44,32 @@ class Loap:
         attempts: int = 10,
         shape: str = RECTANGLE,
     ) -> None:
+        self.patch_px = patch_px
         self.target = target
-        self.how = Ascent(
-            patch_px=patch_px, steps=steps, step_size=step_size, moves=moves, stride=stride,
-            avoid_px=avoid_px, shape=shape, attempts=attempts,
-        )  # fmt: skip
+        self.steps = steps
+        self.step_size = step_size
+        self.moves = moves
+        self.stride = stride
+        self.avoid_px = avoid_px
+        self.attempts = attempts
+        self.shape = shape
 
     @property
     def budget(self) -> int:
-        return self.how.steps * self.how.attempts
+        return self.steps * self.attempts
 
     @property
     def parameters(self) -> dict[str, Json]:
-        how = self.how
-        return {
-            "patch_px": list(how.patch_px),
-            "target": self.target,
-            "steps": how.steps,
-            "step_size": how.step_size,
-            "moves": how.moves,
-            "stride": how.stride,
-            "avoid_px": how.avoid_px,
-            "attempts": how.attempts,
-            **({} if how.shape == RECTANGLE else {"shape": how.shape}),
-        }
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place of largest cross-entropy found on each image of ``data``."""
+        how = Ascent(
+            patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
+            stride=self.stride, avoid_px=self.avoid_px, shape=self.shape, attempts=self.attempts,
+        )  # fmt: skip
         loss = partial(gain_of, "cross_entropy", target=self.target)
         return per_image.search(
-            self, victim, data=data, how=self.how, gain=loss, score=loss,
+            self, victim, data=data, how=how, gain=loss, score=loss,
             lead=partial(per_image.lead_of, target=self.target), seed=seed, told=told,
         )  # fmt: skip

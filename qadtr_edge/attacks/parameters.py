@@ -1,4 +1,4 @@
-"""What can change what an attack makes: all of its attributes, so that none can be forgotten.
+"""What an attack says of itself, and what can change what it makes: all of its attributes.
 
 Stored patches are found by the digest of these; a parameter left out would let one patch be taken
 for another. Needs no torch.
@@ -7,10 +7,30 @@ for another. Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from ..types import Json
 
 NOTHING: Mapping[str, Json] = {}
+
+
+class Described(Protocol):
+    """What every attack says of itself.
+
+    ``name`` and ``parameters`` are part of the key of what it makes or finds. ``tier``, ``threat``:
+    as in ``Result``. ``placement``: what the rows call its places.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tier(self) -> str: ...
+    @property
+    def threat(self) -> str: ...
+    @property
+    def placement(self) -> str: ...
+    @property
+    def parameters(self) -> dict[str, Json]: ...
 
 
 def parameters_of(attack: object, *, at_rest: Mapping[str, Json] = NOTHING) -> dict[str, Json]:

@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..types import Json
 from .ascent import Ascent, Gain, Loss, ascend, gain_of
 from .kept import Found, Kept
+from .parameters import Described
 from .victim import Told, Victim, as_pixels, frozen, logits_of
 
 BATCH = 128
@@ -29,27 +30,16 @@ Of = Callable[[Tensor], Gain]
 """From labels ``(N,)`` to what is wanted of the logits of those images."""
 
 
-class PerImage(Protocol):
+class PerImage(Described, Protocol):
     """A way to find a patch and a place for each image on a victim that gives gradients.
 
-    ``name`` and ``parameters`` are part of the key of what it finds. ``tier``, ``threat``: as in
-    ``Result``. ``placement``: what the rows call its places. ``budget``: gradient steps an image.
+    ``budget``: gradient steps an image.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def tier(self) -> str: ...
-    @property
-    def threat(self) -> str: ...
-    @property
-    def placement(self) -> str: ...
     @property
     def target(self) -> int | None: ...
     @property
     def budget(self) -> int: ...
-    @property
-    def parameters(self) -> dict[str, Json]: ...
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place found for each image of ``data``; no image sways another's.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from .. import metrics
 from ..data.dataset import Dataset
 from ..errors import BadInput, EngineFailed, Unsupported
-from ..types import Json, Labels, Patch, Pixels, PlacedPatches
+from ..types import Labels, Patch, Pixels, PlacedPatches
+from .parameters import Described
 
 Logits = NDArray[np.float32]
 Model = Callable[[Pixels], Logits]
@@ -27,27 +28,18 @@ Told = Callable[[int, str], None]
 BATCH = 64
 
 
-class Search(Protocol):
-    """A way to find a patch or a place for each image by asking the engine.
+class Asking(Described, Protocol):
+    """An attack that asks the engine; ``knowledge``: as in ``Result``."""
 
-    ``name`` and ``parameters`` are part of the key of what it finds. ``tier``, ``threat``,
-    ``knowledge``: as in ``Result``. ``placement``: what the rows call its places.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tier(self) -> str: ...
-    @property
-    def threat(self) -> str: ...
     @property
     def knowledge(self) -> str: ...
-    @property
-    def placement(self) -> str: ...
+
+
+class Search(Asking, Protocol):
+    """A way to find a patch or a place for each image by asking the engine."""
+
     @property
     def target(self) -> int | None: ...
-    @property
-    def parameters(self) -> dict[str, Json]: ...
 
     def budget(self, image_px: tuple[int, int]) -> int:
         """The most queries one image of that many rows and columns can cost."""
@@ -69,26 +61,14 @@ class Search(Protocol):
         ...
 
 
-class UniversalSearch(Protocol):
-    """A way to find one patch for all images by asking the engine; fields as those of ``Search``.
+class UniversalSearch(Asking, Protocol):
+    """A way to find one patch for all images by asking the engine.
 
     ``placement``: the policy its patch is made for. ``queries``: patches it tries.
     """
 
     @property
-    def name(self) -> str: ...
-    @property
-    def tier(self) -> str: ...
-    @property
-    def threat(self) -> str: ...
-    @property
-    def knowledge(self) -> str: ...
-    @property
-    def placement(self) -> str: ...
-    @property
     def queries(self) -> int: ...
-    @property
-    def parameters(self) -> dict[str, Json]: ...
 
     def craft(self, model: Model, data: Dataset, *, seed: int, batch: int, told: Told) -> Patch:
         """A patch found on ``data``, which must hold none of the images it is scored on.

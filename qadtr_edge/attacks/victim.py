@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset
-from ..types import Json, Patch, Pixels
+from ..types import Patch, Pixels
+from .parameters import Described
 
 Victim = Callable[[Tensor], Tensor]
 """From pixels ``(N, 3, H, W) float32`` in 0..255 to logits ``(N, K)``, differentiable in pixels."""
@@ -24,30 +25,19 @@ Told = Callable[[int, str], None]
 BATCH = 128
 
 
-class Attack(Protocol):
+class Attack(Described, Protocol):
     """A way to make a patch; its class takes ``patch_px``, ``target`` and ``placement`` by name.
 
-    ``name`` and ``parameters`` are part of the key of what it makes. ``placement``: the policy its
-    patches are made for. ``tier``, ``threat``: as in ``Result``. ``target``: class to push to,
-    ``None`` untargeted. ``steps``: how many times ``craft`` reports a step.
+    ``placement``: the policy its patches are made for. ``target``: class to push to, ``None``
+    untargeted. ``steps``: how many times ``craft`` reports a step.
     """
 
     @property
-    def name(self) -> str: ...
-    @property
     def needs_gradient(self) -> bool: ...
-    @property
-    def tier(self) -> str: ...
-    @property
-    def threat(self) -> str: ...
     @property
     def target(self) -> int | None: ...
     @property
-    def placement(self) -> str: ...
-    @property
     def steps(self) -> int: ...
-    @property
-    def parameters(self) -> dict[str, Json]: ...
 
     def craft(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Patch:
         """A patch crafted on ``data``, which must hold none of the images it is scored on."""
