@@ -42,16 +42,12 @@ def _moved(reading: Reading, node: onnx.NodeProto, value: Value | None) -> Value
         if attributes_of(node).whole_numbers("perm", ()) != _CHANNELS_FIRST:
             raise Unreadable("moves an image with its channels last")
         return replace(value, channels_last=False)
-    shape = value.shape if isinstance(value, Pending) else reading.build.tensors[value.tensor].shape
+    shape = reading.stored_shape(value)
     if node.op_type == "MaxPool":
         move: Move | None = _max_pool(node, shape, before)
     else:
         move = _flatten(reading, node, shape)
-    if move is None:
-        return value
-    if isinstance(value, Pending):
-        return replace(value, shape=move.shape, then=(*value.then, move))
-    return replace(value, tensor=reading.build.moved(value.tensor, move))
+    return value if move is None else reading.moved(value, move)
 
 
 def shape_of(reading: Reading, node: onnx.NodeProto) -> Value:

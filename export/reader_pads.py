@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from qadtr_edge.integer import graph as g
@@ -113,10 +112,8 @@ def _zero(reading: Reading, value: Value | None) -> int:
 def _shape(reading: Reading, value: Value | None) -> tuple[int, ...]:
     if isinstance(value, Image):
         return reading.build.tensors[INPUT].shape
-    if isinstance(value, Codes | Real):
-        return reading.build.tensors[value.tensor].shape
-    if isinstance(value, Pending):
-        return value.shape
+    if isinstance(value, Codes | Real | Pending):
+        return reading.stored_shape(value)
     raise Unreadable("moves a value that is not quantized")
 
 
@@ -127,8 +124,6 @@ def _is_channels_last(value: Value | None) -> bool:
 
 
 def _moved(reading: Reading, value: Value | None, move: Move) -> Value:
-    if isinstance(value, Pending):
-        return replace(value, shape=move.shape, then=(*value.then, move))
-    if isinstance(value, Codes | Real):
-        return replace(value, tensor=reading.build.moved(value.tensor, move))
+    if isinstance(value, Codes | Real | Pending):
+        return reading.moved(value, move)
     raise Unreadable("moves the pixels of the image")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .reader_build import Build
 from .reader_geometry import Attributes
 from .reader_values import (
     Array,
+    Codes,
     Constant,
     Image,
+    Move,
     Padded,
     Pending,
     Quantized,
@@ -76,11 +78,19 @@ class Reading:
 
     def shape(self, value: Value) -> tuple[int, ...]:
         """Shape of a value, without N."""
-        if isinstance(value, Pending):
-            return value.shape
-        if isinstance(value, Real) and not value.channels_last:
-            return self.build.tensors[value.tensor].shape
+        if isinstance(value, Pending) or (isinstance(value, Real) and not value.channels_last):
+            return self.stored_shape(value)
         raise Unreadable("reads a value that is not quantized")
+
+    def stored_shape(self, value: Codes | Real | Pending) -> tuple[int, ...]:
+        """Shape of a value as it is stored, channels first and without N, codes or reals."""
+        return value.shape if isinstance(value, Pending) else self.build.tensors[value.tensor].shape
+
+    def moved(self, value: Codes | Real | Pending, move: Move) -> Codes | Real | Pending:
+        """``value`` after ``move``, or with it still to be made where its grid is not known yet."""
+        if isinstance(value, Pending):
+            return replace(value, shape=move.shape, then=(*value.then, move))
+        return replace(value, tensor=self.build.moved(value.tensor, move))
 
 
 def attributes_of(node: onnx.NodeProto) -> Attributes:
