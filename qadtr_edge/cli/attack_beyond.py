@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import console, metrics
-from ..report import beyond
+from .. import console
+from ..report import beyond, words
 from ..report.rows import Row
 from ..report.warnings import title
 from .attack_answer import Answer
@@ -59,13 +59,8 @@ def _margin(row: Row) -> list[str]:
         result.attack,
         result.victim,
         "best" if result.kappa is None else f"first by {result.kappa:g}",
-        _rate(simulated + lost, both),
-        _rate(simulated + alone, both),
+        words.share(simulated + lost, both),
+        words.share(simulated + alone, both),
         f"{100 * (lost - alone) / both:+.1f}",
         f"{lost} / {alone}",
     ]
-
-
-def _rate(held: int, of: int) -> str:
-    found = metrics.wilson(held, of)
-    return f"{100 * held / of:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"

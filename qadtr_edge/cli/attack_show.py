@@ -114,10 +114,7 @@ def _spread(rates: Sequence[float]) -> str:
 
 
 def _union(found: Worst | None) -> str:
-    if found is None:
-        return "not run"
-    interval = found.interval
-    return f"{_percent(found.asr)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return words.NOT_RUN if found is None else words.rate(found)
 
 
 def _goal(row: Row, class_names: Sequence[str]) -> str:
@@ -151,13 +148,12 @@ def _line(row: Row, class_names: Sequence[str]) -> list[str]:
         if row.p_mcnemar is None
         else (f"{counts.sim_only} / {counts.engine_only} ({row.p_mcnemar:.2g})")
     )
-    interval = f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]"
     return [
         title(result.engine, result.bits),
         ran_as,
         result.attack,
         _goal(row, class_names),
-        f"{_percent(row.asr)} {interval}",
+        words.rate(row),
         f"{counts.fooled} / {counts.eligible}",
         "" if row.is_control else _percent(row.control_asr),
         "" if row.asr_excess is None else f"{100 * row.asr_excess:+.1f}",

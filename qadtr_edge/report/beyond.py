@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from .. import metrics
 from ..errors import BadInput
 from ..types import Json
 from . import words
@@ -34,7 +33,7 @@ def differential(row: Row) -> str:
     return (
         f"{title(result.engine, result.bits)}: {result.attack} ({result.tier}) fools the engine "
         f"and leaves the float model right on {share.held} of {share.of} images both get right: "
-        f"{_rate(share.held, share.of)}."
+        f"{words.share(share.held, share.of)}."
     )
 
 
@@ -50,15 +49,10 @@ def certified(found: Mapping[str, Json]) -> str:
     )  # fmt: skip
     return (
         f"Certified around {title(str(found.get('engine')), bits)}, by {masks} masks: "
-        f"{_rate(held, n)} of {n} images, whatever a {rows}x{columns} px patch shows; double "
-        f"masking is right on {_rate(right, n)} of them without one; {shown} images shown. "
+        f"{words.share(held, n)} of {n} images, whatever a {rows}x{columns} px patch shows; double "
+        f"masking is right on {words.share(right, n)} of them without one; {shown} images shown. "
         "This bounds that pipeline, not the bare engine."
     )
-
-
-def _rate(held: int, of: int) -> str:
-    found = metrics.wilson(held, of)
-    return words.spread(metrics.rate(held, of), found.low, high=found.high)
 
 
 def _count(found: Mapping[str, Json], name: str) -> int:

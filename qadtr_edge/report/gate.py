@@ -43,13 +43,13 @@ def worst_cases(document: Document, *, max_asr: float) -> list[Case]:
         if found is None:
             cases.append(Case(run, name, "not run", "No attack with labels: qadtr-edge attack."))
             continue
-        spread = words.spread(found.asr, found.interval.low, high=found.interval.high)
         cases.append(
             Case(
                 run,
                 name,
                 "failed" if found.asr > max_asr else "passed",
-                f"{spread} of {found.eligible} images; at most {100 * max_asr:g} % is allowed.",
+                f"{words.rate(found)} of {found.eligible} images; at most "
+                f"{100 * max_asr:g} % is allowed.",
             )
         )
     return cases or [Case(run, "worst-case ASR", "not run", "No quantized engine was exported.")]

@@ -107,11 +107,10 @@ def _worst(line: Line) -> str:
     found = line.worst
     if found is None:
         return f"deployed worst-case ASR: {words.NOT_RUN} (the labels behind the rows are missing)"
-    spread = words.spread(found.asr, found.interval.low, high=found.interval.high)
     left = f", {found.unlabelled} without labels left out" if found.unlabelled else ""
     return (
-        f"deployed worst-case ASR {spread}: {found.fooled} of {found.eligible} images fall to at "
-        f"least one of {found.attacks} attacks{left}, patches of {_sizes(line)}"
+        f"deployed worst-case ASR {words.rate(found)}: {found.fooled} of {found.eligible} images "
+        f"fall to at least one of {found.attacks} attacks{left}, patches of {_sizes(line)}"
     )
 
 
@@ -133,7 +132,7 @@ def _by_threat(document: Document, line: Line) -> Iterator[list[str]]:
                 THREATS[threat],
                 str(found.attacks),
                 f"{found.fooled} / {found.eligible}",
-                words.spread(found.asr, found.interval.low, high=found.interval.high),
+                words.rate(found),
             ]
 
 

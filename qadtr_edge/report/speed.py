@@ -56,7 +56,7 @@ def _worst(line: Line) -> str:
     found = line.worst
     if found is None:
         return words.NOT_RUN
-    return words.spread(found.asr, found.interval.low, high=found.interval.high)
+    return words.rate(found)
 
 
 def _asr(line: Line) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import metrics, statistics
+from .. import statistics
 from ..analysis.transfer import crafted_at
 from . import words
 from .document import Document
@@ -60,13 +60,12 @@ def transfer(document: Document) -> Section:
 def _lines(matrix: Matrix) -> list[list[str]]:
     lines = []
     for cell in matrix.cells:
-        interval = metrics.wilson(cell.fooled, cell.eligible)
         marks = ["diagonal"] if _is_diagonal(cell.victim, cell.judge) else []
         marks += ["worst row"] if cell.victim == matrix.worst else []
         lines.append([
             matrix.title, matrix.rows[0].result.placement, cell.victim, cell.judge,
             _kind(cell.real), ", ".join(marks) or "-", f"{cell.fooled} / {cell.eligible}",
-            words.spread(rate_of(cell), interval.low, high=interval.high),
+            words.share(cell.fooled, cell.eligible),
         ])  # fmt: skip
     return lines
 
@@ -74,8 +73,7 @@ def _lines(matrix: Matrix) -> list[list[str]]:
 def _whole(one: Reached) -> list[str]:
     any_ = words.NOT_RUN
     if one.fooled is not None and one.eligible:
-        interval = metrics.wilson(one.fooled, one.eligible)
-        any_ = words.spread(one.fooled / one.eligible, interval.low, high=interval.high)
+        any_ = words.share(one.fooled, one.eligible)
     return [
         one.attack, one.places, one.judge, _kind(one.real), str(one.surrogates),
         one.strongest, words.percent(one.aggregated), any_,

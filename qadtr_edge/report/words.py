@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .. import metrics
 from ..types import FLOAT_BITS
+from ..verdict.worst import Worst
 from .engine import EngineEvidence
 from .reading import Object
 from .rows import Row
@@ -37,9 +39,15 @@ def attack(row: Row) -> str:
     return f"{name} (control)" if row.is_control else name
 
 
-def rate(row: Row) -> str:
-    """The attack success rate of a row and its interval."""
-    return spread(row.asr, row.interval.low, high=row.interval.high)
+def rate(found: Row | Worst) -> str:
+    """An attack success rate and its interval."""
+    return spread(found.asr, found.interval.low, high=found.interval.high)
+
+
+def share(held: int, of: int) -> str:
+    """``held`` among ``of`` as a rate, and its interval."""
+    interval = metrics.wilson(held, of)
+    return spread(metrics.rate(held, of), interval.low, high=interval.high)
 
 
 def spread(value: float, low: float, *, high: float) -> str:
