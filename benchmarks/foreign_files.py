@@ -16,7 +16,6 @@ their figures were measured. Exit code 1 when a claim does not hold.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -26,12 +25,14 @@ from pathlib import Path
 import numpy as np
 import records
 from numpy.typing import NDArray
-from PIL import Image
 from qadtr_edge.export import artefact_parity, litert, ort, parity, reader, symmetric
 
 from qadtr_edge import console, data
 from qadtr_edge.data.preprocess import agreed
 from qadtr_edge.engines import open_artefact
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the samples as the tests crop them
+import samples
 
 ACCURACY_WITHIN = 0.003
 MIN_SAME_CLASS = 0.995
@@ -116,25 +117,7 @@ def _data(file: Shipped, root: Path) -> tuple[NDArray[np.uint8], NDArray[np.int6
     if file.folder == "mlperf_tiny":
         test = data.load("cifar10", "test", root=root)
         return test.images, test.labels
-    folder = root / "imagenet_samples"
-    with (folder / "labels.csv").open() as table:
-        rows = list(csv.DictReader(table))
-    there = {path.name: path for path in folder.rglob("*") if path.is_file()}
-    images = np.stack([_cropped(there[row["file"]], file.size_px) for row in rows])
-    return images, np.array([int(row["class_index"]) for row in rows])
-
-
-def _cropped(path: Path, size_px: int) -> NDArray[np.uint8]:
-    """Shorter side to size / 0.875, bilinear, centre cut, both rounded: ``(3, size, size)``."""
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    scale = round(size_px / 0.875) / min(picture.size)
-    width, height = (round(side * scale) for side in picture.size)
-    left, top = (width - size_px) // 2, (height - size_px) // 2
-    cut = picture.resize((width, height), Image.Resampling.BILINEAR).crop(
-        (left, top, left + size_px, top + size_px)
-    )
-    return np.asarray(cut).transpose(2, 0, 1)
+    return samples.imagenet(root / "imagenet_samples", file.size_px)
 
 
 def _cells(row: dict[str, object]) -> list[str]:

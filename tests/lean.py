@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import venv
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,3 +35,11 @@ def interpreter(folder: Path, *packages: str, site: str = "") -> Path:
     if site:
         (home / "sitecustomize.py").write_text(site)
     return folder / "bin" / "python"
+
+
+def call(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """What that Python does with these words, in an environment that says nothing of ours."""
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [python, *words], env=environment, capture_output=True, text=True, check=False
+    )

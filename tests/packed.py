@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 import handmade
-from qadtr_edge import registry, runs, timing
+from qadtr_edge import registry, replay, runs, timing
 from qadtr_edge.attacks import controls
 from qadtr_edge.data.dataset import Dataset
 from qadtr_edge.devices import bundle as bundles
@@ -18,7 +18,8 @@ from qadtr_edge.engines import open_engine
 from qadtr_edge.integer import graph_file
 from qadtr_edge.patch.placement import policy
 from qadtr_edge.replay import Attacked, Unit
-from qadtr_edge.types import EngineFacts, Patch
+from qadtr_edge.results import Outcomes
+from qadtr_edge.types import EngineFacts, Patch, Result
 
 CLOCK = Clock(timing.Plan("quick", windows=2, window_s=0.001, warmup_s=0.001), (1, 3))
 WIDTHS = (8, 4)
@@ -69,3 +70,14 @@ def bundle(path: Path, made: runs.Run, *, images: int = 24, patches: int = 2) ->
     shown = data(made, images=images)
     jobs = [Job("ort", bits, units(shown, patches=patches)) for bits in WIDTHS]
     return bundles.write(path, jobs, run=made, data=shown, classes=10, clock=CLOCK)
+
+
+def replayed(made: runs.Run, *, images: int = 24) -> list[tuple[Result, Outcomes]]:
+    """The rows of the bundle's units as replay gives them in this process."""
+    shown = data(made, images=images)
+    found = []
+    for bits in WIDTHS:
+        with open_engine(made, "ort", bits=bits) as engine:
+            subject = replay.Subject(engine, replay.engine_digest(engine.facts), shown)
+            found += [replay.replay(unit, engine.facts, subject=subject) for unit in units(shown)]
+    return found

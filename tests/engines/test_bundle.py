@@ -19,7 +19,6 @@ import packed
 from qadtr_edge import replay, runs
 from qadtr_edge.devices import bundle as bundles
 from qadtr_edge.devices.bundle import PLAN, Job, read
-from qadtr_edge.engines import open_engine
 from qadtr_edge.errors import BadInput
 from qadtr_edge.files import digest
 from qadtr_edge.results import Store
@@ -43,35 +42,22 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lean.interpreter(tmp_path_factory.mktemp("lean"), "numpy", "onnxruntime")
 
 
-def call(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [python, *words], env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_the_interpreter_has_little(python: Path) -> None:
     code = f"from importlib.util import find_spec; print(*filter(find_spec, {ABSENT!r}))"
-    assert call(python, "-c", code).stdout.split() == []
-    assert call(python, "-c", "import numpy, onnxruntime").returncode == 0
+    assert lean.call(python, "-c", code).stdout.split() == []
+    assert lean.call(python, "-c", "import numpy, onnxruntime").returncode == 0
 
 
 def test_a_lean_python_writes_the_rows_that_replay_gives_here(
     made: tuple[runs.Run, Path], python: Path, tmp_path: Path
 ) -> None:
     run, file = made
-    done = call(python, file, "run", "--out", tmp_path / "out")
+    done = lean.call(python, file, "run", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     out = runs.Run(tmp_path / "out")
     store = Store(out.results, out.labels)
     found = store.rows()
-    data = packed.data(run)
-    here = []
-    for bits in packed.WIDTHS:
-        with open_engine(run, "ort", bits=bits) as engine:
-            facts = engine.facts
-            subject = replay.Subject(engine, replay.engine_digest(facts), data)
-            here += [replay.replay(unit, facts, subject=subject) for unit in packed.units(data)]
+    here = packed.replayed(run)
     assert list(found) == [row for row, _ in here]
     assert len({row.key for row in found}) == 8
     for row, outcomes in here:
@@ -90,7 +76,7 @@ def test_a_lean_python_writes_the_rows_that_replay_gives_here(
     assert [each["precision"] for each in device["engines"]] == ["integer", "integer"]
 
     before = {path: path.read_bytes() for path in (out.results, out.bench)}
-    assert call(python, file, "run", "--out", out.folder).returncode == 0
+    assert lean.call(python, file, "run", "--out", out.folder).returncode == 0
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -102,22 +88,22 @@ def test_killed_it_goes_on_and_ends_the_same(
     packed.bundle(file, run, patches=12)
     slow = lean.interpreter(tmp_path / "slow", "numpy", "onnxruntime", site=lean.SLOW_DISK)
     out = tmp_path / "killed"
-    status = json.loads(call(slow, file, "start", "--out", out).stdout)
+    status = json.loads(lean.call(slow, file, "start", "--out", out).stdout)
     assert status["state"] == "running"
-    again = call(slow, file, "run", "--out", out)
+    again = lean.call(slow, file, "run", "--out", out)
     assert again.returncode == 2
     assert "Another process" in again.stderr
     while status["done"] < 3:
-        status = json.loads(call(slow, file, "status", "--out", out).stdout)
+        status = json.loads(lean.call(slow, file, "status", "--out", out).stdout)
         assert status["state"] == "running"
     os.kill(json.loads((out / "outcome.json").read_text())["pid"], signal.SIGKILL)
     while status["state"] == "running":
-        status = json.loads(call(slow, file, "status", "--out", out).stdout)
+        status = json.loads(lean.call(slow, file, "status", "--out", out).stdout)
     assert status["state"] == "stopped"
     assert 3 <= status["done"] < status["units"] == 28
-    assert call(slow, file, "run", "--out", out).returncode == 0
-    assert json.loads(call(slow, file, "status", "--out", out).stdout)["state"] == "done"
-    assert call(python, file, "run", "--out", tmp_path / "whole").returncode == 0
+    assert lean.call(slow, file, "run", "--out", out).returncode == 0
+    assert json.loads(lean.call(slow, file, "status", "--out", out).stdout)["state"] == "done"
+    assert lean.call(python, file, "run", "--out", tmp_path / "whole").returncode == 0
     assert (out / "results.jsonl").read_bytes() == (tmp_path / "whole/results.jsonl").read_bytes()
 
 
@@ -187,18 +173,18 @@ def test_a_unit_under_another_name_is_refused(made: tuple[runs.Run, Path], tmp_p
 
 def test_what_is_missing_is_said(made: tuple[runs.Run, Path], tmp_path: Path) -> None:
     bare = lean.interpreter(tmp_path / "bare")
-    done = call(bare, made[1], "run", "--out", tmp_path / "out")
+    done = lean.call(bare, made[1], "run", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "NumPy is not installed" in done.stderr
     alone = lean.interpreter(tmp_path / "alone", "numpy")
-    done = call(alone, made[1], "run", "--out", tmp_path / "out")
+    done = lean.call(alone, made[1], "run", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "needs the package onnxruntime" in done.stderr
     assert "-m pip install onnxruntime" in done.stderr
-    status = json.loads(call(alone, made[1], "status", "--out", tmp_path / "out").stdout)
+    status = json.loads(lean.call(alone, made[1], "status", "--out", tmp_path / "out").stdout)
     assert status["state"] == "failed"
     assert "onnxruntime" in status["fact"]
-    done = call(alone, made[1], "run", "--out", tmp_path / "none", "--threads", "0")
+    done = lean.call(alone, made[1], "run", "--out", tmp_path / "none", "--threads", "0")
     assert done.returncode == 2
     assert "--threads: 0 is less than 1" in done.stderr
     assert not (tmp_path / "none").exists()
@@ -220,7 +206,7 @@ def test_an_engine_of_tensorrt_travels_as_the_file_it_is_built_from(
     with zipfile.ZipFile(file) as archive:
         held = [name for name in archive.namelist() if name.startswith("bundle/engines")]
     assert held == ["bundle/engines/trt-w8a8/facts.json", "bundle/engines/trt-w8a8/model.onnx"]
-    done = call(python, file, "run", "--out", tmp_path / "out")
+    done = lean.call(python, file, "run", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "Building trt w8a8" in done.stderr
     assert "tensorrt" in done.stderr
@@ -259,7 +245,7 @@ def test_the_verb_packs_what_attack_replays(tmp_path: Path, python: Path) -> Non
     assert "Crafting" not in told
     qadtr("attack", *small)
     qadtr("bundle", *small, "--batch", "1", "--out", "b.pyz")
-    done = call(python, tmp_path / "b.pyz", "run", "--out", tmp_path / "out")
+    done = lean.call(python, tmp_path / "b.pyz", "run", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     [folder] = (tmp_path / "runs").iterdir()
     ours, theirs = runs.Run(folder), runs.Run(tmp_path / "out")

@@ -72,13 +72,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lean.interpreter(tmp_path_factory.mktemp("lean"), "numpy", "onnxruntime")
 
 
-def call(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [python, *words], env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_placed_patches_travel_as_they_are(made: tuple[runs.Run, Path]) -> None:
     run, file = made
     ids = packed.data(run).ids
@@ -99,7 +92,7 @@ def test_a_lean_python_replays_and_finds_what_is_found_here(
 ) -> None:
     run, file = made
     out = runs.Run(tmp_path / "out")
-    done = call(python, file, "run", "--out", out.folder)
+    done = lean.call(python, file, "run", "--out", out.folder)
     assert done.returncode == 0, done.stderr
     assert "Searching ort w8a8 by patch_rs: 100 %" in done.stderr
     data = packed.data(run)
@@ -123,9 +116,9 @@ def test_a_lean_python_replays_and_finds_what_is_found_here(
         assert (there.outcomes(row.key).patched.labels == outcomes.patched.labels).all()
 
     lines = out.results.read_bytes()
-    status = json.loads(call(python, file, "status", "--out", out.folder).stdout)
+    status = json.loads(lean.call(python, file, "status", "--out", out.folder).stdout)
     assert (status["state"], status["done"], status["units"]) == ("done", 5, 5)
-    again = call(python, file, "run", "--out", out.folder)
+    again = lean.call(python, file, "run", "--out", out.folder)
     assert again.returncode == 0
     assert out.results.read_bytes() == lines
 
@@ -152,15 +145,15 @@ def test_a_killed_search_goes_on_and_ends_the_same(
                   clock=packed.CLOCK)  # fmt: skip
     slow = lean.interpreter(tmp_path / "slow", "numpy", "onnxruntime", site=lean.SLOW_DISK)
     out = tmp_path / "killed"
-    status = json.loads(call(slow, file, "start", "--out", out).stdout)
+    status = json.loads(lean.call(slow, file, "start", "--out", out).stdout)
     while status["done"] < 2:
         assert status["state"] == "running", status
-        status = json.loads(call(slow, file, "status", "--out", out).stdout)
+        status = json.loads(lean.call(slow, file, "status", "--out", out).stdout)
     os.kill(json.loads((out / "outcome.json").read_text())["pid"], signal.SIGKILL)
     while status["state"] == "running":
-        status = json.loads(call(slow, file, "status", "--out", out).stdout)
+        status = json.loads(lean.call(slow, file, "status", "--out", out).stdout)
     assert status["state"] == "stopped"
     assert 2 <= status["done"] < status["units"] == 12
     for folder in (out, tmp_path / "whole"):
-        assert call(python, file, "run", "--out", folder).returncode == 0
+        assert lean.call(python, file, "run", "--out", folder).returncode == 0
     assert (out / "results.jsonl").read_bytes() == (tmp_path / "whole/results.jsonl").read_bytes()

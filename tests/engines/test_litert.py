@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from qadtr_edge.export import litert
 
 import handmade
+import samples
 import tflite_files
 from qadtr_edge import registry
 from qadtr_edge.data.preprocess import raw
@@ -179,30 +178,8 @@ def test_coral_files_keep_their_accuracy_and_agree_with_onnxruntime(
         litert.LiteRtEngine(folder / f"{name}.tflite") as engine,
         open_artefact(folder / f"converted_onnx/{name}.onnx", "ort") as other,
     ):
-        images, labels = _imagenet(data_root / "imagenet_samples", engine.image[1])
+        images, labels = samples.imagenet(data_root / "imagenet_samples", engine.image[1])
         ours, theirs = engine(images).argmax(1), other(images).argmax(1)
         assert engine.facts.precision == "integer"
     assert (ours == theirs).mean() >= 0.97
     assert abs(float((ours == labels).mean()) - accuracy) <= 0.003
-
-
-def _imagenet(folder: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The samples as the figures were measured on, which rounds otherwise than our data set."""
-    with (folder / "labels.csv").open() as table:
-        rows = list(csv.DictReader(table))
-    there = {path.name: path for path in folder.rglob("*") if path.is_file()}
-    images = np.stack([_fitted(there[row["file"]], size) for row in rows])
-    return images, np.array([int(row["class_index"]) for row in rows])
-
-
-def _fitted(path: Path, size: int) -> NDArray[np.uint8]:
-    """Shorter side to size / 0.875, bilinear, centre cut, both rounded: ``(3, size, size)``."""
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    scale = round(size / 0.875) / min(picture.size)
-    width, height = (round(side * scale) for side in picture.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(scaled.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
