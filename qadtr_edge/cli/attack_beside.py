@@ -18,8 +18,9 @@ ORDINARY = "pgd"
 """The attack whose patches show what happens by itself to a float model nobody thought of."""
 
 
-def counted(engine: Engine, classes: int) -> replay.Model:
-    """The engine; what it answers is refused unless it is one logit per class."""
+def subject(plan: Plan, engine: Engine) -> replay.Subject:
+    """The engine before the scored images; refused is what is not one logit per class."""
+    classes = plan.classes
 
     def answers(images: Pixels) -> replay.Logits:
         logits = engine(images)
@@ -31,7 +32,18 @@ def counted(engine: Engine, classes: int) -> replay.Model:
             )
         return logits
 
-    return answers
+    return replay.Subject(answers, replay.engine_digest(engine.facts), plan.test, plan.batch)
+
+
+def _network(plan: Plan, victim: str, *, bits: int) -> replay.Subject:
+    """A network that gives gradients, before the same images."""
+    from .. import craft
+    from ..attacks.victim import logits_of
+
+    prey = craft.prey(plan.run, victim, bits=bits)
+    return replay.Subject(
+        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
+    )
 
 
 def simulation(plan: Plan, bits: int) -> replay.Subject | None:
@@ -44,19 +56,13 @@ def simulation(plan: Plan, bits: int) -> replay.Subject | None:
         return None
     try:
         import torch
-
-        from .. import craft
-        from ..attacks.victim import logits_of
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         console.say("torch is not installed: no simulation to compare with.")
         return None
     torch.set_num_threads(plan.threads)
-    prey = craft.prey(plan.run, "simulation", bits=bits)
-    return replay.Subject(
-        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
-    )
+    return _network(plan, "simulation", bits=bits)
 
 
 def require(run: Run, widths: Iterable[int]) -> None:
@@ -101,19 +107,10 @@ def float_model(plan: Plan, facts: EngineFacts) -> Iterator[replay.Subject]:
     if (plan.run.engine(facts.engine, FLOAT_BITS) / ARTEFACT).is_file():
         opened = open_engine(plan.run, facts.engine, bits=FLOAT_BITS, threads=plan.threads)
         with opened as engine:
-            yield replay.Subject(
-                counted(engine, plan.classes), replay.engine_digest(engine.facts), plan.test,
-                plan.batch,
-            )  # fmt: skip
+            yield subject(plan, engine)
         return
-    from .. import craft
-    from ..attacks.victim import logits_of
-
     console.say(
         f"{plan.run.folder} holds no {facts.engine} engine at {width_name(FLOAT_BITS)}: the float "
         "network itself answers."
     )
-    prey = craft.prey(plan.run, "float", bits=facts.bits)
-    yield replay.Subject(
-        lambda images: logits_of(prey.victim, images), prey.digest, plan.test, plan.batch
-    )
+    yield _network(plan, "float", bits=facts.bits)

@@ -27,12 +27,7 @@ class Cell:
 def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = None) -> Cell:
     """Every unit of the plan, or of the suite, on one engine: done now, or found in the store."""
     facts = engine.facts
-    subject = replay.Subject(
-        attack_beside.counted(engine, plan.classes),
-        replay.engine_digest(facts),
-        plan.test,
-        plan.batch,
-    )
+    subject = attack_beside.subject(plan, engine)
     console.say(
         f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
     )
