@@ -6,215 +6,44 @@ them is tested in tests/device.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from qadtr_edge.export import trt_engine, trt_runtime
 
 import handmade
+import host_gpu
 from qadtr_edge import provenance, timing
 from qadtr_edge.errors import BadInput, EngineFailed
-
-MEMORY: dict[int, NDArray[np.uint8]] = {}
-"""Device memory by address."""
-
-
-class HostMark:
-    """When the stream came past: in a time where a copy takes 100 ms, and an image 1 ms."""
-
-    at_ms = -1.0
-
-    def milliseconds_since(self, earlier: HostMark) -> float:
-        assert min(self.at_ms, earlier.at_ms) >= 0, "read before it was waited for"
-        return self.at_ms - earlier.at_ms
-
-
-class HostGraph:
-    """Work that is queued again when it is launched."""
-
-    made: list[HostGraph]
-
-    def __init__(self, stream: HostStream, work: list[tuple[str, object, object]]) -> None:
-        self.stream, self.work, self.launches, self.is_open = stream, work, 0, True
-        HostGraph.made.append(self)
-
-    def launch(self) -> None:
-        assert self.is_open
-        self.launches += 1
-        self.stream.queue += self.work
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-class HostStream:
-    """Work is queued, and done only when waited for: an answer read too early is wrong."""
-
-    made: list[HostStream]
-    refusal = ""
-    graphs_are_wrong = False
-
-    def __init__(self) -> None:
-        self.handle = len(HostStream.made)
-        self.queue: list[tuple[str, object, object]] = []
-        self.now_ms = 0.0
-        HostStream.made.append(self)
-
-    def copy_in(self, address: int, host: NDArray[np.generic]) -> None:
-        self.queue.append(("in", address, host))
-
-    def copy_out(self, host: NDArray[np.generic], address: int) -> None:
-        self.queue.append(("out", host, address))
-
-    def capture(self, queue: Callable[[], None]) -> HostGraph:
-        assert not self.queue, "captured while work is under way"
-        queue()
-        work, self.queue = self.queue, []
-        if HostStream.refusal:
-            raise EngineFailed(HostStream.refusal, "Run without CUDA graphs.")
-        if HostStream.graphs_are_wrong:
-            work = [each for each in work if each[0] != "run"]
-        return HostGraph(self, work)
-
-    def mark(self) -> HostMark:
-        made = HostMark()
-        self.queue.append(("mark", made, None))
-        return made
-
-    def wait(self) -> None:
-        for kind, to, source in self.queue:
-            if kind == "mark":
-                to.at_ms = self.now_ms  # type: ignore[attr-defined]
-            elif kind == "in":
-                self.now_ms += 100
-                data = source.tobytes()  # type: ignore[attr-defined]
-                MEMORY[to][: len(data)] = np.frombuffer(data, np.uint8)  # type: ignore[index]
-            elif kind == "run":
-                self.now_ms += source()  # type: ignore[operator]
-            else:
-                self.now_ms += 100
-                raw = to.view(np.uint8).reshape(-1)  # type: ignore[attr-defined]
-                raw[:] = MEMORY[source][: raw.size]  # type: ignore[index]
-        self.queue = []
-
-
-class HostDevice:
-    """Counts what is open, so that a leak is seen."""
-
-    open_ones = 0
-
-    def __init__(self) -> None:
-        self.facts = {"gpu": "host memory"}
-        HostDevice.open_ones += 1
-
-    def allocate(self, size_bytes: int) -> int:
-        address = 1000 + len(MEMORY)
-        MEMORY[address] = np.full(size_bytes, 0xAA, np.uint8)
-        return address
-
-    def pinned(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[np.generic]:
-        return np.full(shape, 77, kind)
-
-    def stream(self) -> HostStream:
-        return HostStream()
-
-    def close(self) -> None:
-        HostDevice.open_ones -= 1
-
-
-class Context:
-    """Sums the codes of each image, and their first code: (N, 2) float32."""
-
-    def __init__(self) -> None:
-        self.at: dict[str, int] = {}
-        self.shape: tuple[int, ...] = ()
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        self.at[name] = address
-        return True
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shape = shape
-        return 1 <= shape[0] <= 4
-
-    def execute_async_v3(self, stream: int) -> bool:
-        shape = self.shape
-
-        def compute() -> float:
-            count = int(np.prod(shape))
-            codes = MEMORY[self.at["images"]][:count].view(np.int8).reshape(shape)
-            flat = codes.reshape(shape[0], -1).astype(np.float32)
-            made = np.stack([flat.sum(1), flat[:, 0]], 1)
-            MEMORY[self.at["logits"]][: made.nbytes] = np.frombuffer(made.tobytes(), np.uint8)
-            return shape[0]
-
-        HostStream.made[stream].queue.append(("run", None, compute))
-        return True
-
-
-class Engine:
-    """What a deserialized engine answers."""
-
-    num_io_tensors = 2
-
-    def __init__(self, batch: int, smallest: int, kind: str) -> None:
-        self.batch, self.smallest, self.kind = batch, smallest, kind
-
-    def get_tensor_name(self, index: int) -> str:
-        return ("logits", "images")[index]
-
-    def get_tensor_mode(self, name: str) -> str:
-        return "in" if name == "images" else "out"
-
-    def get_tensor_dtype(self, name: str) -> str:
-        return self.kind if name == "images" else "float32"
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (self.batch, 3, 8, 8) if name == "images" else (self.batch, 2)
-
-    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        return [(size, 3, 8, 8) for size in (self.smallest, 4, 4)]
-
-    def create_execution_context(self) -> Context:
-        return Context()
-
-    def create_engine_inspector(self) -> SimpleNamespace:
-        layer = {
-            "Name": "head", "LayerType": "gemm", "Inputs": [{"DataType": "Int8"}],
-            "Outputs": [{"DataType": "Float"}],
-        }  # fmt: skip
-        told = json.dumps({"Layers": [layer], "I/O Tensors": []})
-        return SimpleNamespace(get_engine_information=lambda form: told)
 
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file that the stand-in takes for a plan: its text says the batch and the input type."""
-    MEMORY.clear()
-    HostStream.made, HostGraph.made = [], []
-    HostDevice.open_ones = 0
+    host_gpu.MEMORY.clear()
+    host_gpu.HostStream.made, host_gpu.HostGraph.made = [], []
+    host_gpu.HostDevice.open_ones = 0
     stand_in = SimpleNamespace(
         __name__="tensorrt", __version__="10.3.0", nptype=np.dtype,
         TensorIOMode=SimpleNamespace(INPUT="in"), LayerInformationFormat=SimpleNamespace(JSON=1),
     )  # fmt: skip
 
-    def deserialized(trt: object, content: bytes, *, path: Path, log: object) -> Engine:
+    def deserialized(trt: object, content: bytes, *, path: Path, log: object) -> host_gpu.Engine:
         batch, smallest, kind = content.decode().split()
-        return Engine(int(batch), int(smallest), kind)
+        return host_gpu.Engine(int(batch), int(smallest), kind)
 
     monkeypatch.setattr(trt_runtime, "runtime", lambda: stand_in)
     monkeypatch.setattr(trt_runtime, "log_of", lambda trt: SimpleNamespace(warnings=[], errors=[]))
     monkeypatch.setattr(trt_runtime, "deserialized", deserialized)
     monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: True)
-    monkeypatch.setattr(trt_engine, "open_device", HostDevice)
+    monkeypatch.setattr(trt_engine, "open_device", host_gpu.HostDevice)
     yield tmp_path / "model.engine"
-    assert HostDevice.open_ones == 0, "a device was left open"
-    assert not any(graph.is_open for graph in HostGraph.made), "a graph was left open"
+    assert host_gpu.HostDevice.open_ones == 0, "a device was left open"
+    assert not any(graph.is_open for graph in host_gpu.HostGraph.made), "a graph was left open"
 
 
 def wanted(images: NDArray[np.uint8], zero: int) -> NDArray[np.float32]:
@@ -239,7 +68,7 @@ def test_two_batches_are_under_way_at_once(plan: Path) -> None:
     images = handmade.images(16)
     with trt_engine.TrtEngine(plan) as engine:
         engine(images)
-    assert len(HostStream.made) == trt_engine.SLOTS == 2
+    assert len(host_gpu.HostStream.made) == trt_engine.SLOTS == 2
 
 
 @pytest.mark.parametrize(("count", "computed_ms"), [(1, 2), (3, 3), (4, 4), (9, 4 + 4 + 2)])
@@ -301,9 +130,9 @@ def test_the_second_batch_of_a_size_is_captured_and_later_ones_are_launched(plan
     plan.write_text("-1 1 int8")
     with trt_engine.TrtEngine(plan) as engine:
         answers_hold(engine, [3])
-        assert not HostGraph.made  # TensorRT settles the shapes outside a capture
+        assert not host_gpu.HostGraph.made  # TensorRT settles the shapes outside a capture
         answers_hold(engine, [3])
-        [graph] = HostGraph.made
+        [graph] = host_gpu.HostGraph.made
         assert graph.launches == 1
         assert [kind for kind, *_ in graph.work] == ["in", "run", "out"]
         answers_hold(engine, [3, 3, 3])
@@ -315,18 +144,18 @@ def test_another_size_lets_go_of_the_graph(plan: Path) -> None:
     plan.write_text("-1 1 int8")
     with trt_engine.TrtEngine(plan) as engine:
         answers_hold(engine, [3, 3, 2])
-        assert [graph.is_open for graph in HostGraph.made] == [False]
+        assert [graph.is_open for graph in host_gpu.HostGraph.made] == [False]
         answers_hold(engine, [3, 2, 3, 2])
-        assert len(HostGraph.made) == 1  # sizes that take turns are not worth a graph
+        assert len(host_gpu.HostGraph.made) == 1  # sizes that take turns are not worth a graph
         answers_hold(engine, [2, 2])
-        assert [graph.is_open for graph in HostGraph.made] == [False, True]
+        assert [graph.is_open for graph in host_gpu.HostGraph.made] == [False, True]
 
 
 def test_both_slots_launch_their_own(plan: Path) -> None:
     plan.write_text("-1 1 int8")
     with trt_engine.TrtEngine(plan) as engine:
         answers_hold(engine, [24])
-        assert [(graph.stream.handle, graph.launches) for graph in HostGraph.made] == [
+        assert [(graph.stream.handle, graph.launches) for graph in host_gpu.HostGraph.made] == [
             (0, 2), (1, 2)
         ]  # fmt: skip
 
@@ -341,12 +170,12 @@ def test_both_slots_launch_their_own(plan: Path) -> None:
 def test_what_cannot_be_a_graph_is_told_and_not_tried_again(
     refusal: str, wrong: bool, told: str, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HostStream, "refusal", refusal)
-    monkeypatch.setattr(HostStream, "graphs_are_wrong", wrong)
+    monkeypatch.setattr(host_gpu.HostStream, "refusal", refusal)
+    monkeypatch.setattr(host_gpu.HostStream, "graphs_are_wrong", wrong)
     plan.write_text("-1 1 int8")
     with trt_engine.TrtEngine(plan) as engine:
         answers_hold(engine, [3, 3, 3, 3, 3])
-        assert len(HostGraph.made) == int(wrong)
+        assert len(host_gpu.HostGraph.made) == int(wrong)
         assert sum(told in note for note in engine.facts.notes) == 1
 
 
@@ -354,5 +183,5 @@ def test_launches_one_by_one_can_be_asked_for(plan: Path) -> None:
     plan.write_text("-1 1 int8")
     with trt_engine.TrtEngine(plan, launch="one by one") as engine:
         answers_hold(engine, [3, 3, 3])
-        assert not HostGraph.made
+        assert not host_gpu.HostGraph.made
         assert "launched one by one: as asked" in engine.facts.notes
