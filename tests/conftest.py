@@ -70,6 +70,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "torch": _package("torch", "train"),
     "ort": _package("onnxruntime", "ort"),
     "trt": lambda: _trt() or _cuda(),
+    "trt-rtx": _package("tensorrt_rtx", "trt-rtx"),
     "openvino": _package("openvino", "openvino"),
     "litert": _package("ai_edge_litert", "litert"),
     "loadgen": _package("mlperf_loadgen", "loadgen"),

@@ -80,8 +80,11 @@ class Server:
         return (self.home / "host.pub").read_text().strip()
 
 
-def made(home: Path) -> Server:
-    """A server that is not started yet; only the key in ``home`` may log in."""
+def made(home: Path, *, told: dict[str, str] | None = None, alias: str = "") -> Server:
+    """A server that is not started yet; only the key in ``home`` may log in.
+
+    ``told``: what the environment of a session says. ``alias``: a host that the client knows as it.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -99,9 +102,13 @@ def made(home: Path) -> Server:
         f"AuthorizedKeysFile {home}/authorized_keys\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
         "MaxStartups 100\nLogLevel VERBOSE\n"
+        + "SetEnv" * bool(told)
+        + "".join(f" {name}={value}" for name, value in (told or {}).items())
+        + "\n"
     )
+    known = f"Host {alias}\nHostName 127.0.0.1\nPort {port}\nHost *\n" if alias else ""
     (home / "ssh_config").write_text(
-        f"IdentityFile {home}/user\nIdentitiesOnly yes\nIdentityAgent none\n"
+        f"{known}IdentityFile {home}/user\nIdentitiesOnly yes\nIdentityAgent none\n"
         f"UserKnownHostsFile {home}/known_hosts\nGlobalKnownHostsFile /dev/null\n"
     )
     real = shutil.which("ssh")

@@ -1,50 +1,26 @@
 """Every line of the default and the full suite, on onnxruntime with the packaged model.
 
-The lines are the suites' own: their attacks, victims, goals and margins. How long each tries is
-cut to a few steps, queries and places, and each is made from one seed.
+The lines are the suites' own: their attacks, victims, goals and margins, at budgets that are cut.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from qadtr_edge.cli import app, attack, attack_names, attack_suite
-from qadtr_edge.suite import CONTROL_PLACES, DIFFERENTIAL, MARGINS, SUITES, Line
-from qadtr_edge.types import Json
-from qadtr_edge.verdict import probes
+import cut_suites
+from qadtr_edge.cli import app
+from qadtr_edge.suite import MARGINS
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ort", "torch")]
-
-CUT: dict[str, Json] = {
-    "steps": 2, "judged_every": 2, "restarts": 1, "attempts": 1, "queries": 24,
-}  # fmt: skip
-
-
-def cut(line: Line) -> Line:
-    """The line at a budget for tests: same attack, victims, goal and margins."""
-    kind = attack_names.kind_of(line.attack)
-    assert kind is not None, f"{line.attack} is in no table"
-    known = attack_names.takes(kind, line.attack)
-    options = {**line.options, **{name: value for name, value in CUT.items() if name in known}}
-    return replace(
-        line, seeds=1, places=min(2, line.places), grid=min(3, line.grid), options=options
-    )
 
 
 @pytest.mark.parametrize("suite", ["default", "full"])
 def test_every_line_runs(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = tuple(cut(line) for line in SUITES[suite])
-    monkeypatch.setitem(SUITES, suite, lines)
-    monkeypatch.setitem(CONTROL_PLACES, suite, 2)
-    monkeypatch.setattr(attack_suite, "SELECTED_ON", 8)
-    monkeypatch.setattr(attack, "CRAFT_IMAGES", 64)
-    monkeypatch.setitem(DIFFERENTIAL, suite, {"steps": 2, "restarts": 1})
-    monkeypatch.setitem(probes.BUDGETS, suite, probes.Budget(4, 2, 1, 5, 2, 2, 1))
+    lines = cut_suites.cut(suite, monkeypatch)
     words = ("--runs", str(tmp_path))
     for told in (
         ("export", "--engine", "ort", "--bits", "8,32"),
