@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,13 +36,17 @@ class Progress:
     def __enter__(self) -> Progress:
         self._begun_s = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = _bar()
+            self._bar = _BARS.taken()
             self._task = self._bar.add_task(self._label, total=self._total)
-            self._bar.start()
         return self
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
-        """``count`` more units are done; ``note`` (a loss, say) is shown beside the count."""
+        """``count`` more units are done; ``note`` (a loss, say) is shown beside the count.
+
+        Raises what a ``watched`` block has to say.
+        """
+        for watch in tuple(_watches):
+            watch()
         self._done += count
         if self._bar is not None:
             text = f"{self._label}  {note}" if note else self._label
@@ -65,7 +71,20 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            _BARS.given_back()
+
+
+_watches: list[Callable[[], None]] = []
+
+
+@contextmanager
+def watched(check: Callable[[], None]) -> Iterator[None]:
+    """Calls ``check`` whenever some work in the block advances, in the thread that does it."""
+    _watches.append(check)
+    try:
+        yield
+    finally:
+        _watches.remove(check)
 
 
 def track(items: Iterable[T], label: str, *, total: int) -> Iterator[T]:
@@ -126,6 +145,34 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class _Bars:
+    """The bars on a terminal, one below the other where two threads work at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bar: Bar | None = None
+        self._users = 0
+
+    def taken(self) -> Bar:
+        with self._lock:
+            if self._bar is None:
+                self._bar = _bar()
+                self._bar.start()
+            self._users += 1
+            return self._bar
+
+    def given_back(self) -> None:
+        """Ends the bars when none is in use: they stay on the screen as they stand."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+
+
+_BARS = _Bars()
 
 
 def _bar() -> Bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ..search import only
 from ..suite import CONTROL_PLACES, DIFFERENTIAL, MARGINS, SELECTED_ON, SUITES, Line
 from ..types import Patch
 from . import attack_beside, attack_craft, attack_names, attack_plan, attack_search
+from .attack_ahead import Ahead
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, UNIVERSAL_SEARCH
 from .attack_plan import Plan
 from .attack_search import Asked
@@ -42,36 +44,53 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
 
     Attacks that cannot be made here, for want of a width or a file, are said and left out.
     """
-    done = Work()
-    made: list[replay.Unit] = []
-    for line in SUITES[suite]:
-        kind = attack_names.kind_of(line.attack)
-        if kind == UNIVERSAL:
-            made += (units := _universal(plan, asked, line))
-            for unit in units:
-                # The simulation sees the first places; that engine and simulation agree needs one.
-                done.paired.append(unit)
-                done.alone.extend(_elsewhere(unit, line.places))
-        elif kind == PER_IMAGE:
-            done.paired.extend(_each(plan, asked, line, kappas=MARGINS[suite]))
-        elif kind == UNIVERSAL_SEARCH:
-            for seed in _seeds(plan, line):
-                variant = replace(plan, seed=seed, options=line.options)
-                unit = attack_search.one(variant, asked, name=line.attack)
-                made.append(unit)
-                done.paired.append(unit)
-        elif kind == SEARCH:
-            found, matched = _searched(plan, asked, line, made=made)
-            done.paired.extend(found)
-            done.alone.extend(matched)
-    for unit in _settings(made):
+    lines = SUITES[suite]
+    with Ahead(threads=plan.threads) as ahead:
+        crafting = [
+            ahead.make(partial(_crafted, plan, asked, line, kappas=MARGINS[suite]))
+            for line in lines
+        ]
+        falling = ahead.make(partial(_differential, plan, asked, suite=suite))
+        searched = [_searched(plan, asked, line) for line in lines]
+        # What shows the patches of T1 comes after what needs none: meanwhile they are made.
+        made = [
+            unit
+            for line, crafted in zip(lines, crafting, strict=True)
+            if attack_names.kind_of(line.attack) == UNIVERSAL
+            for unit in crafted.result()
+        ]
+        shown = [_shown(plan, asked, line, made=made) for line in lines]
+        units = [
+            [*crafted.result(), *found, *showing]
+            for crafted, found, (showing, _) in zip(crafting, searched, shown, strict=True)
+        ]
+        both = falling.result()
+    done = Work(paired=[unit for found in units for unit in found])
+    for line, found, (_, matched) in zip(lines, units, shown, strict=True):
+        # The simulation sees the first places; that engine and simulation agree needs one.
+        done.alone.extend(again for unit in found for again in _elsewhere(unit, line.places))
+        done.alone.extend(matched)
+    for unit in _settings([unit for unit in done.paired if isinstance(unit.patch, Patch)]):
         places = [unit, *_elsewhere(unit, CONTROL_PLACES[suite])]
         done.alone.extend(attack_plan.control_units(plan, places))
-    if plan.differential:
-        variant = replace(plan, options=DIFFERENTIAL[suite])
-        both = attack_craft.each(variant, attack_beside.DIFFERENTIAL, bits=asked.facts.bits)
-        done.differential.extend([*both, *attack_beside.ordinary(done.paired)])
+    done.differential.extend([*both, *attack_beside.ordinary(done.paired)] if both else [])
     return done
+
+
+def _crafted(plan: Plan, asked: Asked, line: Line, *, kappas: Sequence[float]) -> list[replay.Unit]:
+    """What a line finds that is made on networks and needs no engine."""
+    kind = attack_names.kind_of(line.attack)
+    if kind == UNIVERSAL:
+        return _universal(plan, asked, line)
+    return _each(plan, asked, line, kappas=kappas) if kind == PER_IMAGE else []
+
+
+def _differential(plan: Plan, asked: Asked, *, suite: str) -> list[replay.Unit]:
+    """T7 where the plan has it."""
+    if not plan.differential:
+        return []
+    variant = replace(plan, options=DIFFERENTIAL[suite])
+    return attack_craft.each(variant, attack_beside.DIFFERENTIAL, bits=asked.facts.bits)
 
 
 def _universal(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
@@ -108,23 +127,36 @@ def _each(plan: Plan, asked: Asked, line: Line, *, kappas: Sequence[float]) -> l
     return found
 
 
-def _searched(
+def _searched(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:
+    """What a line of searches that start from nothing finds on the engine."""
+    kind = attack_names.kind_of(line.attack)
+    variants = [replace(plan, seed=seed, options=line.options) for seed in _seeds(plan, line)]
+    if kind == UNIVERSAL_SEARCH:
+        return [attack_search.one(variant, asked, name=line.attack) for variant in variants]
+    if kind != SEARCH or _shows(line):
+        return []
+    try:
+        return [attack_search.walks(variant, asked, name=line.attack) for variant in variants]
+    except Unsupported as error:
+        _left_out(line, "this engine", error)
+        return []
+
+
+def _shown(
     plan: Plan, asked: Asked, line: Line, *, made: Sequence[replay.Unit]
 ) -> tuple[list[replay.Unit], list[replay.Unit]]:
-    """What a line of searches finds on the engine, and the controls that had as many tries."""
+    """What a line of searches that show patches ``made`` before finds on the engine, and the
+    controls that had as many tries.
+    """
+    found: list[replay.Unit] = []
+    matched: list[replay.Unit] = []
+    if attack_names.kind_of(line.attack) != SEARCH or not _shows(line):
+        return found, matched
     options = dict(line.options)
     if line.grid:
         options["stride"] = max(1, min(plan.test.images.shape[2:]) // line.grid)
-    variants = [replace(plan, seed=seed, options=options) for seed in _seeds(plan, line)]
-    if "patch" not in attack_names.takes(SEARCH, line.attack):
-        try:
-            return [attack_search.walks(v, asked, name=line.attack) for v in variants], []
-        except Unsupported as error:
-            _left_out(line, "this engine", error)
-            return [], []
-    found: list[replay.Unit] = []
-    matched: list[replay.Unit] = []
-    for variant in variants:
+    for seed in _seeds(plan, line):
+        variant = replace(plan, seed=seed, options=options)
         shown = _best(plan, asked, made, count=line.best)
         found += [
             attack_search.shows(variant, asked, name=line.attack, maker=unit.attacked, patch=patch)
@@ -135,6 +167,11 @@ def _searched(
             patches = [unit.patch for unit in shown if isinstance(unit.patch, Patch)]
             matched += attack_search.swept_controls(variant, asked, patches=patches)
     return found, matched
+
+
+def _shows(line: Line) -> bool:
+    """Whether the search of a line starts from a patch made for all images."""
+    return "patch" in attack_names.takes(SEARCH, line.attack)
 
 
 def _best(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from .. import replay
 from . import attack_craft, attack_plan, attack_search
+from .attack_ahead import Ahead
 from .attack_beside import DIFFERENTIAL, ordinary
 from .attack_plan import Plan
 from .attack_search import Asked
@@ -26,14 +28,19 @@ class Work:
 def named(plan: Plan, asked: Asked) -> Work:
     """The attacks the plan names, crafted, searched or found, and the controls beside them."""
     bits = asked.facts.bits
-    universal = list(attack_plan.units(plan, bits))
-    each: list[replay.Unit] = []
-    both: list[replay.Unit] = []
-    for name in plan.per_image:
-        found = attack_craft.each(plan, name, bits=bits)
-        (both if name == DIFFERENTIAL else each).extend(found)
-    searched, matched = attack_search.units(plan, asked, beside=universal)
-    asked_for = [attack_search.one(plan, asked, name=name) for name in plan.universal_searches]
+    with Ahead(threads=plan.threads) as ahead:
+        crafting = ahead.make(lambda: list(attack_plan.units(plan, bits)))
+        crafting_each = {
+            name: ahead.make(partial(attack_craft.each, plan, name, bits=bits))
+            for name in plan.per_image
+        }
+        asked_for = [attack_search.one(plan, asked, name=name) for name in plan.universal_searches]
+        universal = crafting.result()
+        searched, matched = attack_search.units(plan, asked, beside=universal)
+        each: list[replay.Unit] = []
+        both: list[replay.Unit] = []
+        for name, made in crafting_each.items():
+            (both if name == DIFFERENTIAL else each).extend(made.result())
     return Work(
         paired=[*universal, *each, *searched, *asked_for],
         alone=[*attack_plan.control_units(plan, [*universal, *asked_for]), *matched],
