@@ -7,8 +7,9 @@ buffers. Pixels enter as the engine's input type says: int8 codes (the byte less
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Literal, cast
@@ -17,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qadtr_edge import provenance, registry
-from qadtr_edge.errors import BadInput, EngineFailed
-from qadtr_edge.types import EngineFacts, Pixels
+from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency
+from qadtr_edge.types import EngineFacts, Pixels, Placements
 
 from . import facts as facts_file
 from . import trt_inspect, trt_runtime
 from .calls import check_images, check_logits, closed, content_of
 from .onnx_file import OUTPUT
+from .trt_paste import GpuPaste, Shown
 from .trt_slot import Device, Slot, Tensor
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 MODEL, ENGINE = "model.onnx", "model.engine"
 SLOTS = 2
+Part = tuple[slice, int]
+"""Which images go into a call, and how many images that call takes."""
 _PLANS = {".engine", ".plan", ".trt"}
 
 
@@ -82,6 +86,7 @@ class TrtEngine:
             self._facts = self._observed()
             refusal = None if launch == "graph" else "as asked"
             self._slots = [self._slot(refusal) for _ in range(SLOTS)]
+            self._paste = GpuPaste(self._device, self._image, batch=self._range[1])
         except BaseException:
             self._device.close()
             raise
@@ -96,27 +101,65 @@ class TrtEngine:
     def facts(self) -> EngineFacts:
         """Read off the engine by its inspector; of ``facts.json`` only ``origin`` counts.
 
-        A refused CUDA graph is among the notes from the call on that met it.
+        A refused CUDA graph, or paste kernel, is among the notes from the call on that met it.
         """
         told = [f"launched one by one: {s.refusal.rstrip('.')}" for s in self._slots if s.refusal]
-        return replace(self._facts, notes=(*self._facts.notes, *dict.fromkeys(told)))
+        notes = (*self._facts.notes, *dict.fromkeys(told), *self._paste.notes)
+        return replace(self._facts, notes=notes)
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
-        logits = self.outputs(images)[self._answers[0].name].astype(np.float32, copy=False)
-        check_logits(self.path, logits)
-        return logits
+        return self._logits(self.outputs(images))
+
+    def pasted(
+        self, images: Pixels, pixels: Pixels, *, mask: NDArray[np.bool_], placements: Placements
+    ) -> NDArray[np.float32] | None:
+        """As ``replay.Pasting`` has it: by the kernel, which writes where the engine reads.
+
+        ``None`` where it cannot be had or was seen to write other bytes than the host: a note says
+        so, and it is not tried again.
+        """
+        parts = self._parts(images)
+        if self._paste.refusal is not None:
+            return None
+        shown = Shown(images, pixels, mask, placements)
+        try:
+            found = self._answered(
+                parts, lambda slot, rows, size: self._paste.start(slot, shown, rows=rows, size=size)
+            )
+        except (EngineFailed, MissingDependency) as error:
+            self._paste.refusal = error.fact
+            return None
+        return self._logits(found)
 
     def outputs(self, images: Pixels) -> dict[str, NDArray[np.generic]]:
         """Every output of the engine by name, ``(N, …)``; the first is the logits."""
-        found = {t.name: np.empty((len(images), *t.shape), t.kind) for t in self._answers}
-        for number, (part, size) in enumerate(self._parts(images)):
-            slot = self._slots[number % len(self._slots)]
-            _collect(slot, found)
-            slot.start(images[part], size=size)
-            slot.busy = part
-        for slot in self._slots:
-            _collect(slot, found)
+        return self._answered(
+            self._parts(images), lambda slot, rows, size: slot.start(images[rows], size=size)
+        )
+
+    def _answered(
+        self, parts: Sequence[Part], start: Callable[[Slot, slice, int], None]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Every output by name: each part is started on the slot whose turn it is."""
+        count = parts[-1][0].stop if parts else 0
+        found = {t.name: np.empty((count, *t.shape), t.kind) for t in self._answers}
+        try:
+            for (rows, size), slot in zip(parts, cycle(self._slots), strict=False):
+                _collect(slot, found)
+                start(slot, rows, size)
+                slot.busy = rows
+            for slot in self._slots:
+                _collect(slot, found)
+        except BaseException:
+            for slot in self._slots:  # what is left under way is of no later call
+                slot.abandon()
+            raise
         return found
+
+    def _logits(self, found: dict[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+        logits = found[self._answers[0].name].astype(np.float32, copy=False)
+        check_logits(self.path, logits)
+        return logits
 
     def device_ms(self, images: Pixels) -> float:
         """Milliseconds the GPU computes on these images; copies and the host's part are not in."""
@@ -124,7 +167,7 @@ class TrtEngine:
             self._slots[0].device_ms(images[p], size=size) for p, size in self._parts(images)
         )
 
-    def _parts(self, images: Pixels) -> list[tuple[slice, int]]:
+    def _parts(self, images: Pixels) -> list[Part]:
         """What of ``images`` goes into each call, and how many images that call takes."""
         if not self._slots:
             raise closed(self.path)
@@ -137,6 +180,7 @@ class TrtEngine:
 
     def close(self) -> None:
         if self._slots:
+            self._paste.close()
             for slot in self._slots:
                 slot.close()
             self._slots = []  # contexts go before the engine, the engine before its memory

@@ -105,19 +105,28 @@ class Slot:
             self._context.set_tensor_address(tensor.name, self._answers_at[tensor.name])
         self.busy: slice | None = None
         self.refusal = refusal
-        self._size = 0
+        self._call = (0, True)  # images, and whether they come from the host
         self._graph: Graph | None = None
 
     def start(self, images: Pixels, *, size: int) -> None:
         """Queues ``images``, filled up with blank ones to ``size``, and their answers."""
-        is_again = self._shaped(size)
+        is_again = self._settled(size, from_host=True)
         self._fill(images, size=size)
+        self._begin(is_again)
+
+    def start_filled(self, fill: Callable[[int, Stream], None], *, size: int) -> None:
+        """Queues what ``fill`` queues to write ``size`` images at an address, and their answers."""
+        is_again = self._settled(size, from_host=False)
+        fill(self._fed_at, self._stream)
+        self._begin(is_again)
+
+    def _begin(self, is_again: bool) -> None:
         if self._graph is not None:
             self._graph.launch()
             return
-        self._all(size)
+        self._all()
         if is_again and self.refusal is None:
-            self._graph = self._learnt(size)
+            self._graph = self._learnt()
 
     def close(self) -> None:
         """Lets go of the graph, which must go before the memory it copies from."""
@@ -125,22 +134,25 @@ class Slot:
             self._graph.close()
             self._graph = None
 
-    def _all(self, size: int) -> None:
-        """Queues what one call takes, from the host's images to the host's answers."""
-        self._stream.copy_in(self._fed_at, self._fed[:size])
+    def _all(self) -> None:
+        """Queues what one call takes, from the host's images, if any, to the host's answers."""
+        size, from_host = self._call
+        if from_host:
+            self._stream.copy_in(self._fed_at, self._fed[:size])
         self._execute()
         for name, host in self.answers.items():
             self._stream.copy_out(host[:size], self._answers_at[name])
 
-    def _learnt(self, size: int) -> Graph | None:
+    def _learnt(self) -> Graph | None:
         """The graph of a call, once it has given the answers of the call under way; else a refusal.
 
         The call before it had the same shapes: TensorRT settles them outside a capture.
         """
         self.wait()
+        size, _ = self._call
         wanted = {name: host[:size].copy() for name, host in self.answers.items()}
         try:
-            graph = self._stream.capture(lambda: self._all(size))
+            graph = self._stream.capture(self._all)
         except EngineFailed as error:
             self.refusal = error.fact
             return None
@@ -159,7 +171,7 @@ class Slot:
 
     def device_ms(self, images: Pixels, *, size: int) -> float:
         """Milliseconds between two events of the stream, one on either side of the execution."""
-        self._shaped(size)
+        self._settled(size, from_host=True)
         self._fill(images, size=size)
         self._stream.copy_in(self._fed_at, self._fed[:size])
         begun = self._stream.mark()
@@ -168,14 +180,14 @@ class Slot:
         self._stream.wait()
         return ended.milliseconds_since(begun)
 
-    def _shaped(self, size: int) -> bool:
-        """Gives the context its batch; whether it had it already. A graph is of one batch."""
-        if size == self._size:
+    def _settled(self, size: int, *, from_host: bool) -> bool:
+        """Gives the context its batch; whether the last call was like this. A graph is of one."""
+        if (size, from_host) == self._call:
             return True
         self.close()
         if not self._context.set_input_shape(self._image.name, (size, *self._image.shape)):
             raise EngineFailed(f"The engine refuses {size} images.", "Build it for that batch.")
-        self._size = size
+        self._call = (size, from_host)
         return False
 
     def _fill(self, images: Pixels, *, size: int) -> None:
@@ -193,3 +205,8 @@ class Slot:
 
     def wait(self) -> None:
         self._stream.wait()
+
+    def abandon(self) -> None:
+        """Waits for what is under way, and forgets it."""
+        self.wait()
+        self.busy = None

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from importlib import resources
 from pathlib import Path
 
 from qadtr_edge.errors import EngineFailed, MissingDependency
@@ -66,16 +67,19 @@ def _includes(compiler: Path) -> list[str]:
 
 def _compiled(command: list[str], source: Path) -> Path:
     """The compiled file, from the cache where source, command and compiler are the same."""
+    content = _content(source)
     told = subprocess.run([command[0], "--version"], capture_output=True, timeout=_TIMEOUT_S)
-    material = "\0".join(command).encode() + told.stdout + source.read_bytes()
+    material = "\0".join(command).encode() + told.stdout + content
     made = _cache() / f"{source.stem}-{hashlib.sha256(material).hexdigest()[:32]}"
     if made.is_file():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     scratch = made.with_name(f"{made.name}.{os.getpid()}")
+    written = scratch.with_name(f"{scratch.name}{source.suffix}")
     try:
+        written.write_bytes(content)
         ran = subprocess.run(
-            [*command, "-o", str(scratch), str(source)], capture_output=True, text=True,
+            [*command, "-o", str(scratch), str(written)], capture_output=True, text=True,
             timeout=_TIMEOUT_S,
         )  # fmt: skip
         if ran.returncode != 0:
@@ -88,7 +92,21 @@ def _compiled(command: list[str], source: Path) -> Path:
         write_bytes(made, scratch.read_bytes())
     finally:
         scratch.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
     return made
+
+
+def _content(source: Path) -> bytes:
+    """The text of a kernel. Ours may lie in a zip application, where no file has its name."""
+    is_packed = source.parent == CUDA and not source.exists()
+    held = resources.files(__package__) / CUDA.name / source.name if is_packed else source
+    try:
+        return held.read_bytes()
+    except OSError as error:
+        raise EngineFailed(
+            f"The source of a kernel, {source}, cannot be read: {error.strerror or error}.",
+            "Install the package again, or do without the kernel.",
+        ) from error
 
 
 def _cache() -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -78,6 +78,26 @@ class Device(Protocol):
     def stream(self) -> Stream: ...
 
     def close(self) -> None: ...
+
+
+class Function(Protocol):
+    """One kernel, loaded."""
+
+    def __call__(
+        self, layout: NDArray[np.int32], addresses: list[int], *, blocks: int, threads: int,
+        stream: Stream,
+    ) -> None:  # fmt: skip
+        """Queues the kernel: ``layout`` is passed by value, then each address."""
+        ...
+
+
+@runtime_checkable
+class Loading(Protocol):
+    """A device that loads kernels of our own, as the one through PyCUDA does."""
+
+    def function(self, content: bytes, name: str) -> Function:
+        """The kernel ``name`` of a cubin. Raises ``EngineFailed`` where it does not load."""
+        ...
 
 
 def open_device(index: int = 0) -> Device:

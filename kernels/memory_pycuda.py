@@ -8,8 +8,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from qadtr_edge.errors import EngineFailed
+
 from .cuda_graph import CudaGraph, library
-from .memory import Mark, no_gpu
+from .memory import Mark, Stream, no_gpu
 
 
 class PyCudaMark:
@@ -62,9 +64,9 @@ class PyCudaFunction:
 
     def __call__(
         self, layout: NDArray[np.int32], addresses: list[int], *, blocks: int, threads: int,
-        stream: PyCudaStream,
+        stream: Stream,
     ) -> None:  # fmt: skip
-        """Queues the kernel: ``layout`` is passed by value, then each address."""
+        assert isinstance(stream, PyCudaStream)
         pointers = [np.uint64(address) for address in addresses]
         self._function(
             layout, *pointers, grid=(blocks, 1, 1), block=(threads, 1, 1), stream=stream.raw
@@ -108,8 +110,12 @@ class PyCudaDevice:
         return PyCudaStream(self._cuda)
 
     def function(self, content: bytes, name: str) -> PyCudaFunction:
-        """The kernel ``name`` of a cubin."""
-        return PyCudaFunction(self._cuda, content, name)
+        try:
+            return PyCudaFunction(self._cuda, content, name)
+        except self._cuda.Error as error:
+            raise EngineFailed(
+                f"CUDA does not load the kernel {name}: {error}.", "Do without the kernel."
+            ) from error
 
     def close(self) -> None:
         for allocation in self._held:

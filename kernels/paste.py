@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qadtr_edge.errors import EngineFailed
 from qadtr_edge.patch import light
 from qadtr_edge.patch.paste import coefficients
+from qadtr_edge.patch.places import copies
 from qadtr_edge.types import Pixels, Placements
 
 from .build import CUDA, cubin, host_library
-from .memory_pycuda import PyCudaDevice, PyCudaStream
+from .memory import Device, Loading, Stream
 
 SOURCE = CUDA / "paste.cu"
 FLIP_TO_CODES = 0x80
 """A byte with its sign bit flipped is the int8 code of zero point 128."""
 
 _THREADS = 256
+_ALIGNED = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,11 @@ class Arguments:
     mask: NDArray[np.uint8]
     maps: NDArray[np.int32]
     corners: NDArray[np.int32]
+
+    @property
+    def arrays(self) -> list[NDArray[np.generic]]:
+        """What the kernel is given addresses of, in its order, images and codes apart."""
+        return [self.patches, self.mask, self.maps, self.corners]
 
     @property
     def pixels(self) -> int:
@@ -66,42 +74,63 @@ def arguments(
 
 
 class CudaPaste:
-    """The kernel on one GPU, for one stream: batches share the buffers its arguments go through.
+    """The kernel on one GPU, for one stream: batches share the memory its arguments go through.
 
-    Images and codes are device memory; the rest is copied in.
+    Raises ``EngineFailed`` for a device that loads no kernels or not this one, and
+    ``MissingDependency`` where nothing compiles it.
     """
 
-    def __init__(self, device: PyCudaDevice) -> None:
+    def __init__(self, device: Device) -> None:
+        if not isinstance(device, Loading):
+            raise EngineFailed(
+                "Kernels are loaded through PyCUDA, and this device is opened without it.",
+                "Install it: pip install 'qadtr-edge[cuda]'.",
+            )
         architecture = "sm_" + device.facts["compute_capability"].replace(".", "")
         self._kernel = device.function(cubin(SOURCE, architecture), "paste_codes")
-        self._device = device
-        self._places: dict[str, tuple[int, int]] = {}
+        self._device: Device = device
+        self._at = 0
+        self._host = np.empty(0, np.uint8)
 
     def __call__(
-        self, images_at: int, codes_at: int, *, given: Arguments, stream: PyCudaStream
-    ) -> None:
-        """Queues the paste of ``given`` on the images at one address into codes at another."""
-        held: dict[str, NDArray[np.generic]] = {
-            "patches": given.patches,
-            "mask": given.mask,
-            "maps": given.maps,
-            "corners": given.corners,
-        }
-        at = {name: self._put(name, array, stream) for name, array in held.items()}
-        self._kernel(
-            given.layout,
-            [images_at, *at.values(), codes_at],
-            blocks=-(-given.pixels // _THREADS), threads=_THREADS, stream=stream,
-        )  # fmt: skip
+        self, images_at: int, codes_at: int, *, pixels: Pixels, mask: NDArray[np.bool_],
+        placements: Placements, image_px: tuple[int, int], flip: int, stream: Stream,
+    ) -> None:  # fmt: skip
+        """Queues the paste on the images at one address into codes at another.
 
-    def _put(self, name: str, array: NDArray[np.generic], stream: PyCudaStream) -> int:
-        """The address of device memory that holds ``array`` once the stream has come to it."""
-        address, size = self._places.get(name, (0, -1))
-        if size < array.nbytes:
-            address = self._device.allocate(array.nbytes)
-            self._places[name] = (address, array.nbytes)
-        stream.copy_in(address, array)
-        return address
+        ``pixels``, ``mask`` and ``placements`` as of the reference, codes being its bytes
+        ``^ flip``. Nothing queued by a call before may still be under way. Copies of a patch go one
+        after the other, all but the first onto the codes; only the last flips.
+        """
+        last = len(placements.more)
+        given = [
+            arguments(
+                pixels, mask, placements=one, image_px=image_px, flip=flip if n == last else 0
+            )
+            for n, one in enumerate(copies(placements))
+        ]  # fmt: skip
+        arrays = [array for each in given for array in each.arrays]
+        addresses = self._put(arrays, stream)
+        source = images_at
+        for each in given:
+            at = [addresses.pop(0) for _ in each.arrays]
+            self._kernel(
+                each.layout, [source, *at, codes_at],
+                blocks=-(-each.pixels // _THREADS), threads=_THREADS, stream=stream,
+            )  # fmt: skip
+            source = codes_at
+
+    def _put(self, arrays: list[NDArray[np.generic]], stream: Stream) -> list[int]:
+        """Queues one copy of all ``arrays``; the address of each."""
+        sizes = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in arrays]
+        *starts, total = np.cumsum([0, *sizes]).tolist()
+        if total > self._host.size:
+            self._host = self._device.pinned((total,), np.uint8).view(np.uint8)
+            self._at = self._device.allocate(total)
+        for start, array in zip(starts, arrays, strict=True):
+            self._host[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+        stream.copy_in(self._at, self._host[:total])
+        return [self._at + start for start in starts]
 
 
 def paste_on_cpu(images: Pixels, given: Arguments) -> Pixels:
@@ -109,7 +138,7 @@ def paste_on_cpu(images: Pixels, given: Arguments) -> Pixels:
     images = np.ascontiguousarray(images)
     codes = np.empty_like(images)
     function = ctypes.CDLL(str(host_library(SOURCE))).paste_codes_host
-    held = (images, given.patches, given.mask, given.maps, given.corners, codes)
+    held = (images, *given.arrays, codes)
     layout = _Layout(*(int(value) for value in given.layout))
     function(layout, *(ctypes.c_void_p(array.ctypes.data) for array in held))
     return codes

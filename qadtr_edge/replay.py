@@ -8,21 +8,21 @@ unit of work is known before it runs, so finished units are recognised without b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics, results
+from . import answered, results
 from .data.dataset import Dataset
-from .errors import BadInput, EngineFailed
+from .errors import BadInput
 from .patch import bank, placed
 from .patch.paste import paste
 from .patch.placement import Policy, place
 from .patch.places import taken
-from .results import Answers, Outcomes
+from .results import Outcomes
 from .types import (
     Counts,
     EngineFacts,
@@ -40,7 +40,7 @@ BATCH = 64
 HARMLESS = ("platform", "cores")
 """Facts of a device that say nothing about its arithmetic."""
 
-Logits = NDArray[np.float32]
+Logits = answered.Logits
 Model = Callable[[Pixels], Logits]
 """Anything that maps images ``(N, 3, H, W) uint8`` to logits ``(N, K) float32``."""
 
@@ -63,7 +63,7 @@ class Subject:
         starts = range(0, len(self.data), self.batch)
         images = self.data.images
         parts = [self.model(images[at : at + self.batch]) for at in starts]
-        return _checked(np.concatenate(parts))
+        return answered.checked(np.concatenate(parts))
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,11 @@ def replay(
     Raises ``BadInput`` when no image is eligible.
     """
     data, target = subject.data, unit.patch.target
-    places = places_of(unit, data)
     beside = {"": subject, "sim_": simulation, "float_": float_model}
     models = {side: model for side, model in beside.items() if model is not None}
-    patched = {side: np.empty_like(model.clean) for side, model in models.items()}
-    for start in range(0, len(data), subject.batch):
-        part = slice(start, start + subject.batch)
-        shown = pasted(unit, data, places=places, part=part)
-        for side, model in models.items():
-            patched[side][part] = model.model(shown)
-
+    patched = _patched(unit, models, batch=subject.batch)
     answers = {
-        f"{side}{when}": _answers(_checked(logits), data.labels, target=target)
+        f"{side}{when}": answered.answers(logits, data.labels, target=target)
         for side, model in models.items()
         for when, logits in (("clean", model.clean), ("patched", patched[side]))
     }
@@ -166,7 +159,30 @@ def replay(
         )
     key = identity(unit, subject, simulation=simulation, float_model=float_model)
     found = row(unit, facts, key=key, counts=counts, against=(subject, simulation))
-    return replace(found, queries_median=_queries_median(unit.patch, outcomes)), outcomes
+    return replace(found, queries_median=answered.queries_median(unit.patch, outcomes)), outcomes
+
+
+def _patched(unit: Unit, models: Mapping[str, Subject], *, batch: int) -> dict[str, Logits]:
+    """What each model answers to the images with the patch on them, ``(N, K)`` each.
+
+    A model that pastes by itself does so when nobody is shown the same bytes beside it. The others
+    need the host's paste, so that nothing is saved then, and all are handed the bytes it made.
+    """
+    data = models[""].data
+    places = places_of(unit, data)
+    engine = models[""].model
+    if len(models) == 1 and isinstance(engine, answered.Pasting):
+        pixels = _pixels(unit.patch, data.ids)
+        found = engine.pasted(data.images, pixels, mask=unit.patch.mask, placements=places)
+        if found is not None:
+            return {"": found}
+    patched = {side: np.empty_like(model.clean) for side, model in models.items()}
+    for start in range(0, len(data), batch):
+        part = slice(start, start + batch)
+        shown = pasted(unit, data, places=places, part=part)
+        for side, model in models.items():
+            patched[side][part] = model.model(shown)
+    return patched
 
 
 def places_of(unit: Unit, data: Dataset) -> Placements:
@@ -188,15 +204,18 @@ def places_of(unit: Unit, data: Dataset) -> Placements:
 
 def pasted(unit: Unit, data: Dataset, *, places: Placements, part: slice) -> Pixels:
     """The images of ``part`` with the patch on them: the bytes every model is shown."""
-    patch, ids = unit.patch, data.ids[part]
-    if isinstance(patch, Patch):
-        pixels = patch.pixels
-    elif isinstance(patch, PlacedPatches):
-        pixels = placed.pixels_of(patch, ids)
-    else:
-        pixels = patch.pixels_of(ids)
+    pixels = _pixels(unit.patch, data.ids[part])
     at = taken(places, part)
-    return paste(data.images[part], pixels, mask=patch.mask, placements=at)
+    return paste(data.images[part], pixels, mask=unit.patch.mask, placements=at)
+
+
+def _pixels(patch: Patch | PatchPerImage | PlacedPatches, ids: Labels) -> Pixels:
+    """What is pasted on these images: ``(3, h, w)``, one patch for all, or ``(N, 3, h, w)``."""
+    if isinstance(patch, Patch):
+        return patch.pixels
+    if isinstance(patch, PlacedPatches):
+        return placed.pixels_of(patch, ids)
+    return patch.pixels_of(ids)
 
 
 def row(
@@ -271,26 +290,3 @@ def data_digest(data: Dataset) -> str:
     """Stands for images, labels and ids."""
     ids = np.ascontiguousarray(data.ids, dtype="<i8").tobytes()
     return hashlib.sha256(data.digest.encode() + ids).hexdigest()
-
-
-def _queries_median(
-    patch: Patch | PatchPerImage | PlacedPatches, outcomes: Outcomes
-) -> float | None:
-    """Median queries over the eligible images; ``None`` when no search asked the engine."""
-    if not isinstance(patch, PlacedPatches) or patch.queries is None:
-        return None
-    able = metrics.eligible(outcomes.clean.labels, outcomes.truth, target=patch.target)
-    return float(np.median(patch.queries[placed.rows_of(patch, outcomes.ids)][able]))
-
-
-def _answers(logits: Logits, truth: Labels, *, target: int | None) -> Answers:
-    return Answers(metrics.predicted(logits), metrics.margins(logits, truth, target=target))
-
-
-def _checked(logits: Logits) -> Logits:
-    if not np.isfinite(logits).all():
-        raise EngineFailed(
-            "The engine returned logits that are not finite numbers.",
-            "Check the model: a weight or a scale is probably infinite or NaN.",
-        )
-    return logits

@@ -15,7 +15,7 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
      "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
      "train_state", "craft", "search", "replay", "timing", "loadgen", "peers", "analysis", "report",
-     "latency", "verdict", "devices", "export", "suite"},
+     "answered", "latency", "verdict", "devices", "export", "suite"},
     {"cli", "edge", "__main__"},
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "integer.graph", "integer.graph_file", "integer.judge",
     "integer.dequantized", "integer.pooling",
     "replay", "search", "timing", "loadgen", "peers", "devices", "report", "edge", "cli", "export",
-    "suite", "zoo",
+    "suite", "zoo", "answered",
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
     "attacks.patch_moves", "attacks.parameters", "attacks.label_search", "attacks.mpa",
     "attacks.imagenet_patch", "attacks.certificate", "attacks.patch_rs_universal",

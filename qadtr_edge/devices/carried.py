@@ -9,6 +9,7 @@ CARRIED = (
     "__init__.py", "types.py", "errors.py", "registry.py", "streams.py", "files.py", "console.py",
     "metrics.py", "provenance.py", "runs.py", "results.py", "results_line.py", "engines.py",
     "replay.py", "timing.py", "latency.py", "search.py", "edge.py", "patch", "data", "devices",
+    "answered.py",
 )  # fmt: skip
 """Files and folders of ``qadtr_edge``."""
 
@@ -43,7 +44,7 @@ def sources() -> dict[str, bytes]:
             found[f"qadtr_edge/{path.relative_to(home).as_posix()}"] = path
     for part in WHOLE:
         folder = _folder(part)
-        for path in sorted(folder.rglob("*.py")):
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.cu")]):
             found[f"qadtr_edge/{part}/{path.relative_to(folder).as_posix()}"] = path
     return {name: path.read_bytes() for name, path in sorted(found.items())}
 
