@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .. import streams
 from ..data.dataset import Dataset
 from ..integer.twin import Backward, Twin
+from ..patch.shape import RECTANGLE
 from ..types import Json
 from . import upright
 from .ascent import KAPPAS, Ascended, Ascent, Gain, Loss, Moves, ascend, gain_of
@@ -84,6 +85,7 @@ class Adaptive:
         moves: Moves = "random",
         stride: int = 2,
         noises: int = 3,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
@@ -93,6 +95,7 @@ class Adaptive:
         self.moves = moves
         self.stride = stride
         self.noises = noises
+        self.shape = shape
 
     @property
     def budget(self) -> int:
@@ -100,14 +103,14 @@ class Adaptive:
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def search(self, victim: Victim, data: Dataset, *, seed: int, told: Told) -> Found:
         """The patch and place of largest margin that any way found on each image of ``data``."""
-        kept = Kept(data.ids, self.patch_px)
+        kept = Kept(data.ids, self.patch_px, shape=self.shape)
         how = Ascent(
             patch_px=self.patch_px, steps=self.steps, step_size=self.step_size, moves=self.moves,
-            stride=self.stride,
+            stride=self.stride, shape=self.shape,
         )  # fmt: skip
         image_px = (data.images.shape[2], data.images.shape[3])
         noise = self._noise(image_px, seed=seed)
@@ -128,7 +131,8 @@ class Adaptive:
                         ids=ids, seed=streams.key(seed, self.name, attempt), score=lead, lead=lead,
                         told=partial(told, len(rows), ""),
                     )  # fmt: skip
-                    kept.offer(judged(found, victim, images=images, lead=lead), rows)
+                    again = judged(found, victim, images=images, mask=how.mask, lead=lead)
+                    kept.offer(again, rows)
         origin: dict[str, Json] = {
             "attack": self.name, "parameters": self.parameters, "seed": seed,
         }  # fmt: skip
@@ -170,11 +174,14 @@ class Smoothed(nn.Module):
 
 
 @torch.no_grad()
-def judged(found: Ascended, victim: Victim, *, images: Tensor, lead: Gain) -> Ascended:
+def judged(
+    found: Ascended, victim: Victim, *, images: Tensor, mask: Tensor | None, lead: Gain
+) -> Ascended:
     """What was found through one way, with the leads it has on the victim itself."""
 
     def of(pixels: Tensor, corners: Tensor) -> Tensor:
-        return lead(victim(upright.paste(images, pixels, corners=corners)).float())
+        shown = upright.paste(images, pixels, corners=corners, mask=mask)
+        return lead(victim(shown).float())
 
     first = []
     for kappa, one in zip(KAPPAS, found.first, strict=True):

@@ -59,6 +59,12 @@ class Ascent:
     shape: str = RECTANGLE
     attempts: int = 1
 
+    @property
+    def mask(self) -> Tensor | None:
+        """``(h, w) bool``, what is pasted of the rectangle; ``None`` for all of it."""
+        mask = mask_of(self.shape, self.patch_px)
+        return None if mask.all() else torch.from_numpy(mask)
+
 
 KAPPAS = (0.0, 1.0, 3.0)
 """Leads, in logits, of which the first patch that reaches each is kept beside the best one."""
@@ -161,8 +167,7 @@ class _Walk:
             image_px, how.patch_px, avoid_px=how.avoid_px, within=how.within
         )
         self.allowed = torch.from_numpy(allowed).to(images.device)
-        mask = mask_of(how.shape, how.patch_px)
-        self.mask = None if mask.all() else torch.from_numpy(mask).to(images.device)
+        self.mask = None if how.mask is None else how.mask.to(images.device)
         self.best: Ascended | None = None
 
     def start(self, ids: Labels, seed: int) -> _At:

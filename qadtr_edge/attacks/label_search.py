@@ -2,13 +2,13 @@
 
 This project's definition. For half of the queries patches of random saturated colours are thrown on
 random places: nothing asks less of an engine, and many images fall to it. What still stands meets
-the boundary attack (Brendel et al., arXiv 1712.04248) carried over to patches:
-an image is covered whole by a foreign picture, which changes its label, and the covered
-rectangle is then made smaller, a side at a time, as long as the label stays changed. How far it
-must still shrink is the only guidance, and it needs labels alone. Where it no longer shrinks,
-pixels inside are changed at random while the label stays changed, and it is tried again; a search
-that stands still begins anew with another picture. Draws are a function of (seed, image id, query).
-Needs no torch.
+the boundary attack (Brendel et al., arXiv 1712.04248) carried over to patches: an image is covered
+whole by a foreign picture, which changes its label, and the covered rectangle is then made smaller,
+a side at a time, as long as the label stays changed. How far it must still shrink is the only
+guidance, and it needs labels alone. A patch that is no rectangle is stretched over the one that is
+covered, and covers no more of it. Where it no longer shrinks, pixels inside are changed at random
+while the label stays changed, and it is tried again; a search that stands still begins anew with
+another picture. Draws are a function of (seed, image id, query). Needs no torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from .. import metrics, streams
 from ..data.dataset import Dataset
 from ..patch.placement import Policy, check_fit
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
+from .parameters import parameters_of
 from .queries import Ledger, Logits, Model, Told, require_classes
 
 DRAWS = 8
@@ -44,6 +46,7 @@ class LabelSearch:
     - ``queries``: the most per image, all beginnings together.
     - ``pool``: pictures ``(M, 3, H, W) uint8`` to begin with, which must hold none of the images
       searched on; without it, textures of saturated colours.
+    - ``shape``: as of ``patch/shape.py``.
     """
 
     name = "label_search"
@@ -59,19 +62,19 @@ class LabelSearch:
         target: int | None = None,
         queries: int = 1000,
         pool: Pixels | None = None,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
         self.queries = queries
         self.pool = pool
+        self.shape = shape
 
     @property
     def parameters(self) -> dict[str, Json]:
         pool = None if self.pool is None else hashlib.sha256(self.pool.tobytes()).hexdigest()
-        return {
-            "patch_px": list(self.patch_px), "target": self.target, "queries": self.queries,
-            "pool": pool, "thrown": THROWN,
-        }  # fmt: skip
+        known = parameters_of(self, at_rest={"shape": RECTANGLE})
+        return {**known, "pool": pool, "thrown": THROWN}
 
     def budget(self, image_px: tuple[int, int]) -> int:
         return self.queries
@@ -86,7 +89,7 @@ class LabelSearch:
         check_fit(Policy("plain"), self.patch_px, image_px=image_px)
         self.require(clean)
         ledger = Ledger(model, batch=batch)
-        board = _Board(data, patch_px=self.patch_px)
+        board = _Board(data, mask=mask_of(self.shape, self.patch_px))
         open_ = np.arange(len(data))
         thrown = int(THROWN * self.queries)
         for it in range(self.queries):
@@ -152,12 +155,13 @@ class _Proposal:
 class _Board:
     """Where the search stands on each image: a picture, and the rectangle of it that is shown.
 
+    ``mask``: ``(h, w) bool``, what is pasted of the patch; stretched, what is shown of a rectangle.
     ``box``: ``(N, 4)``: top, left, bottom, right. ``step``: lines that are cut off at once.
     """
 
-    def __init__(self, data: Dataset, *, patch_px: tuple[int, int]) -> None:
+    def __init__(self, data: Dataset, *, mask: NDArray[np.bool_]) -> None:
         n = len(data)
-        self.data, self.patch_px = data, patch_px
+        self.data, self.mask, self.patch_px = data, mask, mask.shape
         self.whole = np.array([0, 0, *data.images.shape[2:]], np.int64)
         self.canvas = np.zeros_like(data.images)
         self.box = np.tile(self.whole, (n, 1))
@@ -201,7 +205,7 @@ class _Board:
         far = chance[:, 2] < 0.5
         box[each, np.where(far, 2 + axis, axis)] += np.where(far, -cut, cut)
         at = np.flatnonzero(recoloured)
-        corner = (self.box[rows[at], :2] + chance[at, 3:5] * (size[at] - 1)).astype(np.int64)
+        corner = self._squares(self.box[rows[at]], chance[at, 3:5])
         colours = np.where(chance[at, 5:8] < 0.5, 0, 255).astype(np.uint8)
         for down, across in np.ndindex(2, 2):
             canvas[at, :, corner[:, 0] + down, corner[:, 1] + across] = colours
@@ -209,11 +213,7 @@ class _Board:
 
     def shown(self, rows: Labels, to: _Proposal) -> Pixels:
         """The images with what is proposed on them."""
-        down, across = np.arange(self.whole[2]), np.arange(self.whole[3])
-        inside_rows = (down >= to.box[:, :1]) & (down < to.box[:, 2:3])
-        inside_columns = (across >= to.box[:, 1:2]) & (across < to.box[:, 3:4])
-        inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-        return np.where(inside, to.canvas, self.data.images[rows])
+        return np.where(self._covered(to.box)[:, None], to.canvas, self.data.images[rows])
 
     def accept(self, rows: Labels, to: _Proposal, *, changed: NDArray[np.bool_]) -> None:
         """Goes where the label stays changed, which has asked once of each of ``rows``."""
@@ -255,7 +255,7 @@ class _Board:
         return PlacedPatches(
             ids=self.data.ids,
             pixels=np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)),
-            mask=np.ones(self.patch_px, np.bool_),
+            mask=self.mask,
             placements=Placements(
                 top=top.astype(np.float64), left=left.astype(np.float64),
                 degrees=np.zeros(len(top)), scale=np.ones(len(top)),
@@ -264,6 +264,32 @@ class _Board:
             queries=self.queries,
             origin=origin,
         )  # fmt: skip
+
+    def _covered(self, box: Labels) -> NDArray[np.bool_]:
+        """What is shown of boxes ``(M, 4)``, each at least as large as the patch: ``(M, H, W)``."""
+        inside, cells = [], []
+        for axis, patch in enumerate(self.patch_px):
+            size = box[:, [2 + axis]] - box[:, [axis]]
+            at = np.arange(self.whole[2 + axis]) - box[:, [axis]]
+            inside.append((at >= 0) & (at < size))
+            cells.append(at * patch // size % patch)  # of the patch stretched over the box
+        covered: NDArray[np.bool_] = inside[0][:, :, None] & inside[1][:, None, :]
+        if not self.mask.all():
+            covered &= self.mask[cells[0][:, :, None], cells[1][:, None, :]]
+        return covered
+
+    def _squares(self, box: Labels, chance: NDArray[np.float64]) -> Labels:
+        """Corners ``(M, 2)`` of two by two pixels, of which some are shown of the boxes."""
+        if self.mask.all():
+            size = box[:, 2:] - box[:, :2]
+            corner = (box[:, :2] + chance * (size - 1)).astype(np.int64)
+        else:
+            covered = self._covered(box).reshape(len(box), int(np.prod(self.whole[2:])))
+            number = (chance[:, 0] * covered.sum(axis=1)).astype(np.int64)
+            pixel = (covered.cumsum(axis=1, dtype=np.int32) > number[:, None]).argmax(axis=1)
+            corner = np.stack(np.divmod(pixel, self.whole[3]), axis=1)
+        squares: Labels = np.minimum(corner, self.whole[2:] - 2)
+        return squares
 
     def _remember(self, rows: Labels) -> None:
         box = self.box[rows]

@@ -20,6 +20,7 @@ from .. import metrics, streams
 from ..data.dataset import Dataset
 from ..patch.paste import paste
 from ..patch.placement import Policy, check_fit
+from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, Pixels, PlacedPatches, Placements
 from .parameters import parameters_of
 from .queries import Ledger, Logits, Model, Told, require_scores
@@ -36,14 +37,17 @@ ANEW = 0.1
 """Share of the proposals that draw all seven numbers anew."""
 
 MOVED = 0.4
-"""Share that moves the place and leaves the rest."""
+"""Share that moves the place and leaves the rest, where there is more than one."""
 
 REACH = 0.5
 """How far the first moves go, as a share of the room; it falls linearly to one pixel."""
 
 
 class Mpa:
-    """One textured patch and one place for each image. ``queries``: the most per image."""
+    """One textured patch and one place for each image.
+
+    ``queries``: the most per image; ``shape``: as of ``patch/shape.py``.
+    """
 
     name = "mpa"
     tier = "T4"
@@ -57,14 +61,16 @@ class Mpa:
         patch_px: tuple[int, int] = (6, 6),
         target: int | None = None,
         queries: int = 1000,
+        shape: str = RECTANGLE,
     ) -> None:
         self.patch_px = patch_px
         self.target = target
         self.queries = queries
+        self.shape = shape
 
     @property
     def parameters(self) -> dict[str, Json]:
-        return parameters_of(self)
+        return parameters_of(self, at_rest={"shape": RECTANGLE})
 
     def budget(self, image_px: tuple[int, int]) -> int:
         return self.queries
@@ -78,7 +84,7 @@ class Mpa:
         image_px = (data.images.shape[2], data.images.shape[3])
         check_fit(Policy("plain"), self.patch_px, image_px=image_px)
         self.require(clean)
-        space = _Space(self.patch_px, image_px)
+        space = _Space(self.patch_px, image_px, mask_of(self.shape, self.patch_px))
         ledger = Ledger(model, batch=batch)
         n, tied = len(data), 0
         codes = np.zeros((n, FIELDS), np.int64)
@@ -118,16 +124,16 @@ class Mpa:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Space:
-    """The patches of one size in images of one size, each as ``FIELDS`` whole numbers."""
+    """The patches of one size in images of one size, each as ``FIELDS`` whole numbers.
+
+    ``mask``: ``(h, w) bool``, what is pasted of a patch.
+    """
 
     patch_px: tuple[int, int]
     image_px: tuple[int, int]
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        return np.ones(self.patch_px, np.bool_)
+    mask: NDArray[np.bool_]
 
     @property
     def ends(self) -> Labels:
@@ -144,7 +150,8 @@ class _Space:
         """Codes in place of ``codes (M, FIELDS)``; ``left``: share of the budget still there."""
         fresh, to = self.drawn(chance), codes.copy()
         anew = chance[:, 0] < ANEW
-        moved = ~anew & (chance[:, 0] < ANEW + MOVED)
+        share = MOVED if (self.ends[PLACE:] > 1).any() else 0.0
+        moved = ~anew & (chance[:, 0] < ANEW + share)
         to[anew] = fresh[anew]
         reach = np.maximum(1, REACH * left * self.ends[PLACE:]).astype(np.int64)
         steps = (chance[moved, 2 + PLACE :] * (2 * reach + 1)).astype(np.int64) - reach

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from qadtr_edge import replay
+from qadtr_edge.attacks.adaptive import Adaptive
 from qadtr_edge.attacks.gap import Gap
+from qadtr_edge.attacks.label_search import LabelSearch
 from qadtr_edge.attacks.lavan import Lavan
 from qadtr_edge.attacks.loap import Loap
+from qadtr_edge.attacks.mpa import Mpa
 from qadtr_edge.attacks.patch_rs import PatchRs
 from qadtr_edge.attacks.patch_rs_universal import PatchRsUniversal
 from qadtr_edge.attacks.pgd import Pgd
@@ -41,6 +44,9 @@ RECIPES = {
     Loap: "7251e2f197752489",
     PatchRs: "b79384efcfdeda3c",
     PatchRsUniversal: "0bc587c0c65dddfd",
+    Adaptive: "55e719661f0cd852",
+    Mpa: "fabceb06a19d017a",
+    LabelSearch: "df7c359c3ce374f6",
 }
 
 

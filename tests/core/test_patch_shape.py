@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from qadtr_edge import metrics, registry
 from qadtr_edge.attacks import upright
+from qadtr_edge.attacks.adaptive import Adaptive
+from qadtr_edge.attacks.differential import Both, Differential
 from qadtr_edge.attacks.dpr import Dpr
 from qadtr_edge.attacks.gap import Gap
+from qadtr_edge.attacks.label_search import LabelSearch, _Board
 from qadtr_edge.attacks.lavan import Lavan
 from qadtr_edge.attacks.loap import Loap
+from qadtr_edge.attacks.mpa import Mpa
 from qadtr_edge.attacks.patch_rs import PatchRs
 from qadtr_edge.attacks.patch_rs_universal import PatchRsUniversal
 from qadtr_edge.attacks.pgd import Pgd
@@ -81,12 +87,12 @@ def test_what_is_no_form_is_refused_with_a_remedy(text: str) -> None:
 
 
 def test_what_cannot_hold_a_shape_is_named() -> None:
-    for name in ("dpr", "mpa", "label_search", "adaptive"):
-        with pytest.raises(BadInput, match=f"{name} makes patches of its own"):
-            patch_form.check(attack_names.named(name), "circle:8", suite=None)
-    able = attack_names.named("gap,lavan,pgd,loap,patch_rs,patch_rs_universal,sweep,controls")
+    every = {name for kind in attack_names.KINDS for name in registry.names(kind)}
+    with pytest.raises(BadInput, match="dpr makes patches of its own"):
+        patch_form.check(attack_names.named("dpr"), "circle:8", suite=None)
+    able = attack_names.named(",".join(every - {"dpr"}))
     patch_form.check(able, "circle:8", suite=None)
-    patch_form.check(attack_names.named("mpa"), "4x12", suite=None)
+    patch_form.check(attack_names.named("dpr"), "4x12", suite=None)
     with pytest.raises(BadInput, match="suite"):
         patch_form.check(able, "circle:8", suite="quick")
 
@@ -109,9 +115,9 @@ def test_a_patch_for_all_images_is_pasted_in_its_shape(kind: str, attack: type[G
 
 
 @pytest.mark.parametrize("kind", [*SHAPES, "frame"])
-@pytest.mark.parametrize("attack", [Pgd, Loap])
+@pytest.mark.parametrize("attack", [Pgd, Loap, Adaptive, Differential])
 def test_an_ascent_on_single_images_counts_on_its_shape_alone(
-    kind: str, attack: type[Pgd] | type[Loap]
+    kind: str, attack: type[Pgd] | type[Loap] | type[Adaptive] | type[Differential]
 ) -> None:
     """What it kept was scored as it is pasted: the margin of the exact paste is the one ascended.
 
@@ -119,8 +125,9 @@ def test_an_ascent_on_single_images_counts_on_its_shape_alone(
     counted would have been worth painting.
     """
     shape, px = {**SHAPES, "frame": ("frame:2", (16, 16))}[kind]
+    victim = Both(Darkness(), Darkness()) if attack is Differential else Darkness()
     found = attack(patch_px=px, shape=shape, steps=4).search(
-        Darkness(), TEST, seed=0, told=lambda count, note: None
+        victim, TEST, seed=0, told=lambda count, note: None
     ).best  # fmt: skip
     assert np.array_equal(found.mask, mask_of(shape, px))
     shown = paste(TEST.images, found.pixels, mask=found.mask, placements=found.placements)
@@ -145,18 +152,106 @@ def test_no_gradient_reaches_what_is_not_pasted(seed: int) -> None:
     assert torch.equal(pixels.grad, mask.float().expand(2, 3, 4, 4))
 
 
-@pytest.mark.parametrize("kind", list(SHAPES))
-def test_a_search_shows_its_shape_alone(kind: str) -> None:
-    shape, px = SHAPES[kind]
+@pytest.mark.parametrize("kind", [*SHAPES, "frame"])
+@pytest.mark.parametrize("attack", [PatchRs, Mpa, LabelSearch])
+def test_a_search_counts_on_its_shape_alone(kind: str, attack: type[PatchRs]) -> None:
+    """What it called won is won by the exact paste, which changes nothing outside the mask."""
+    shape, px = {**SHAPES, "frame": ("frame:5", (16, 16))}[kind]
     model = Quadrants()
-    found = PatchRs(patch_px=px, shape=shape, queries=30).search(
+    found = attack(patch_px=px, shape=shape, queries=60).search(
         model, TEST, clean=model(TEST.images), seed=0, batch=64, told=lambda count, note: None
     )
     assert np.array_equal(found.mask, mask_of(shape, px))
-    made = PatchRsUniversal(patch_px=px, shape=shape, queries=20).craft(
-        model, CRAFT, seed=0, batch=64
+    shown = paste(TEST.images, found.pixels, mask=found.mask, placements=found.placements)
+    won = metrics.predicted(model(shown)) != TEST.labels
+    assert found.queries is not None
+    assert won[found.queries < 60].all()
+    assert (found.queries[~won] == 60).all()
+    assert (found.queries < 60).any()
+
+
+def seen_by(attack: PatchRs | Mpa | LabelSearch) -> list[np.ndarray]:
+    """Which pixels ``(H, W)`` of grey images were not grey, query by query.
+
+    The engine names another class wherever a pixel has the value 7, which no search makes by itself
+    and the pool of a label search is full of.
+    """
+    shown: list[np.ndarray] = []
+
+    def engine(images: np.ndarray) -> np.ndarray:
+        shown.extend((images != 128).any(axis=1))
+        return np.stack(
+            [np.ones(len(images)), 2.0 * (images == 7).any(axis=(1, 2, 3)),
+             images[:, 0].mean(axis=(1, 2)) / 1000],
+            axis=1,
+        ).astype(np.float32)  # fmt: skip
+
+    grey = replace(
+        TEST, images=np.full_like(TEST.images, 128), labels=np.zeros(len(TEST), np.int64)
     )
-    assert np.array_equal(made.mask, mask_of(shape, px))
+    clean = np.array([[1.0, 0.0, 0.1 * row] for row in range(len(TEST))], np.float32)
+    attack.search(engine, grey, clean=clean, seed=0, batch=64, told=lambda count, note: None)
+    return shown
+
+
+def stretched(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    return mask[np.arange(rows) * mask.shape[0] // rows][
+        :, np.arange(columns) * mask.shape[1] // columns
+    ]
+
+
+def boxed(changed: np.ndarray) -> np.ndarray:
+    """What of the rectangle around it is changed."""
+    rows, columns = (np.flatnonzero(changed.any(axis=axis)) for axis in (1, 0))
+    return changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@pytest.mark.parametrize("kind", list(SHAPES))
+@pytest.mark.parametrize("attack", [PatchRs, Mpa])
+def test_no_query_shows_more_than_the_shape(kind: str, attack: type[PatchRs]) -> None:
+    shape, px = SHAPES[kind]
+    shown = seen_by(attack(patch_px=px, shape=shape, queries=12))
+    assert len(shown) == 12 * len(TEST)
+    assert all(np.array_equal(boxed(changed), mask_of(shape, px)) for changed in shown)
+
+
+@pytest.mark.parametrize("kind", list(SHAPES))
+def test_what_covers_an_image_keeps_its_shape_while_it_shrinks(kind: str) -> None:
+    shape, px = SHAPES[kind]
+    mask, queries = mask_of(shape, px), 120
+    pool = np.full_like(TEST.images, 7)
+    shown = [boxed(each) for each in seen_by(
+        LabelSearch(patch_px=px, shape=shape, queries=queries, pool=pool)
+    )]  # fmt: skip
+    thrown, covered = shown[: 60 * len(TEST)], shown[60 * len(TEST) :]
+    assert all(np.array_equal(each, mask) for each in thrown)
+    assert all(np.array_equal(each, stretched(mask, *each.shape)) for each in covered)
+    assert covered[0].shape == (16, 16)
+    assert covered[-1].shape == px
+    assert len({each.shape for each in covered}) > 10
+
+
+@given(seed=st.integers(0, 1000))
+def test_what_is_recoloured_is_seen(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    mask = chance.random((3, 4)) < 0.3
+    mask[tuple(chance.integers(0, mask.shape))] = True
+    board = _Board(TEST, mask=mask)
+    corner = chance.integers(0, (14, 13), (len(TEST), 2))
+    size = chance.integers(mask.shape, 17 - corner)
+    box = np.concatenate([corner, corner + size], axis=1)
+    squares = board._squares(box, chance.random((len(TEST), 2)))
+    for covered, (row, column) in zip(board._covered(box), squares, strict=True):
+        assert covered[row : row + 2, column : column + 2].any()
+        assert covered[row : row + 2, column : column + 2].shape == (2, 2)
+
+
+def test_made_for_all_images_a_search_holds_its_shape() -> None:
+    for shape, px in SHAPES.values():
+        made = PatchRsUniversal(patch_px=px, shape=shape, queries=20).craft(
+            Quadrants(), CRAFT, seed=0, batch=64
+        )
+        assert np.array_equal(made.mask, mask_of(shape, px))
 
 
 @pytest.mark.parametrize("attack", [PatchRs, PatchRsUniversal])
@@ -166,7 +261,7 @@ def test_a_search_by_squares_refuses_what_is_mostly_hole(attack: type[PatchRs]) 
 
 
 def test_a_shape_is_part_of_the_key_and_the_rectangle_is_not() -> None:
-    for attack in (Lavan, Pgd, Loap, PatchRs, PatchRsUniversal):
+    for attack in (Lavan, Pgd, Loap, Adaptive, PatchRs, PatchRsUniversal, Mpa, LabelSearch):
         assert "shape" not in attack().parameters
         assert attack(shape="circle").parameters["shape"] == "circle"
     assert Gap().parameters["shape"] == "rectangle"
