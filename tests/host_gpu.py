@@ -6,17 +6,58 @@ is done only when it is waited for.
 
 from __future__ import annotations
 
+import ctypes
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from numpy.typing import DTypeLike, NDArray
+from qadtr_edge.export import trt_engine, trt_runtime
 
+from qadtr_edge import provenance
 from qadtr_edge.errors import EngineFailed
 
 MEMORY: dict[int, NDArray[np.uint8]] = {}
-"""Device memory by address."""
+"""Device memory by the address it begins at."""
+APART = 1 << 32
+"""Every allocation begins at a multiple of this."""
+
+
+def at(address: int) -> NDArray[np.uint8]:
+    """The memory from an address to the end of its allocation."""
+    return MEMORY[address // APART * APART][address % APART :]
+
+
+@contextmanager
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """TensorRT and its GPU are those of this file; a plan is a text: batch, smallest, input type.
+
+    Afterwards nothing may be left open.
+    """
+    MEMORY.clear()
+    HostStream.made, HostGraph.made, HostStream.moved_bytes = [], [], 0
+    HostDevice.open_ones, Context.shown = 0, []
+    stand_in = SimpleNamespace(
+        __name__="tensorrt", __version__="10.3.0", nptype=np.dtype,
+        TensorIOMode=SimpleNamespace(INPUT="in"), LayerInformationFormat=SimpleNamespace(JSON=1),
+    )  # fmt: skip
+
+    def deserialized(trt: object, content: bytes, *, path: Path, log: object) -> Engine:
+        batch, smallest, kind = content.decode().split()
+        return Engine(int(batch), int(smallest), kind)
+
+    monkeypatch.setattr(trt_runtime, "runtime", lambda: stand_in)
+    monkeypatch.setattr(trt_runtime, "log_of", lambda trt: SimpleNamespace(warnings=[], errors=[]))
+    monkeypatch.setattr(trt_runtime, "deserialized", deserialized)
+    monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(trt_engine, "open_device", HostDevice)
+    yield
+    assert HostDevice.open_ones == 0, "a device was left open"
+    assert not any(graph.is_open for graph in HostGraph.made), "a graph was left open"
 
 
 class HostMark:
@@ -51,6 +92,8 @@ class HostStream:
     """Work is queued, and done only when waited for: an answer read too early is wrong."""
 
     made: list[HostStream]
+    moved_bytes: int
+    """Copied in by all streams."""
     refusal = ""
     graphs_are_wrong = False
 
@@ -88,27 +131,59 @@ class HostStream:
             elif kind == "in":
                 self.now_ms += 100
                 data = source.tobytes()  # type: ignore[attr-defined]
-                MEMORY[to][: len(data)] = np.frombuffer(data, np.uint8)  # type: ignore[index]
+                at(to)[: len(data)] = np.frombuffer(data, np.uint8)  # type: ignore[arg-type]
+                HostStream.moved_bytes += len(data)
+            elif kind == "kernel":
+                source()  # type: ignore[operator]
             elif kind == "run":
                 self.now_ms += source()  # type: ignore[operator]
             else:
                 self.now_ms += 100
                 raw = to.view(np.uint8).reshape(-1)  # type: ignore[attr-defined]
-                raw[:] = MEMORY[source][: raw.size]  # type: ignore[index]
+                raw[:] = at(source)[: raw.size]  # type: ignore[arg-type]
         self.queue = []
+
+
+class Layout(ctypes.Structure):
+    """What kernels are given by value."""
+
+    _fields_ = [("numbers", ctypes.c_int32 * 10)]
+
+
+class HostFunction:
+    """A kernel whose source is compiled for this CPU: ``content`` is the path of its library."""
+
+    calls = 0
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self._function = getattr(ctypes.CDLL(content.decode()), f"{name}_host")
+
+    def __call__(
+        self, layout: NDArray[np.int32], addresses: list[int], *, blocks: int, threads: int,
+        stream: HostStream,
+    ) -> None:  # fmt: skip
+        count, height, width = (int(side) for side in layout[:3])
+        assert 0 <= blocks * threads - count * height * width < threads
+        given = Layout((ctypes.c_int32 * 10)(*layout.tolist()))
+        pointers = [ctypes.c_void_p(at(address).ctypes.data) for address in addresses]
+        stream.queue.append(("kernel", None, lambda: self._function(given, *pointers)))
+        HostFunction.calls += 1
 
 
 class HostDevice:
     """Counts what is open, so that a leak is seen."""
 
     open_ones = 0
+    largest_bytes = 1 << 30
 
     def __init__(self) -> None:
-        self.facts = {"gpu": "host memory"}
+        self.facts = {"gpu": "host memory", "compute_capability": "8.6"}
         HostDevice.open_ones += 1
 
     def allocate(self, size_bytes: int) -> int:
-        address = 1000 + len(MEMORY)
+        if size_bytes > HostDevice.largest_bytes:
+            raise EngineFailed(f"{size_bytes} bytes do not fit its memory.", "Use another GPU.")
+        address = (len(MEMORY) + 1) * APART
         MEMORY[address] = np.full(size_bytes, 0xAA, np.uint8)
         return address
 
@@ -122,8 +197,20 @@ class HostDevice:
         HostDevice.open_ones -= 1
 
 
+class HostKernelDevice(HostDevice):
+    """One that loads kernels, as the one through PyCUDA does."""
+
+    def function(self, content: bytes, name: str) -> HostFunction:
+        return HostFunction(content, name)
+
+
 class Context:
-    """Sums the codes of each image, and their first code: (N, 2) float32."""
+    """Sums the codes of each image, and their first code: (N, 2) float32.
+
+    ``shown``: the codes of every call, however it came to them.
+    """
+
+    shown: list[NDArray[np.int8]]
 
     def __init__(self) -> None:
         self.at: dict[str, int] = {}
@@ -142,10 +229,11 @@ class Context:
 
         def compute() -> float:
             count = int(np.prod(shape))
-            codes = MEMORY[self.at["images"]][:count].view(np.int8).reshape(shape)
+            codes = at(self.at["images"])[:count].view(np.int8).reshape(shape)
+            Context.shown.append(codes.copy())
             flat = codes.reshape(shape[0], -1).astype(np.float32)
             made = np.stack([flat.sum(1), flat[:, 0]], 1)
-            MEMORY[self.at["logits"]][: made.nbytes] = np.frombuffer(made.tobytes(), np.uint8)
+            at(self.at["logits"])[: made.nbytes] = np.frombuffer(made.tobytes(), np.uint8)
             return shape[0]
 
         HostStream.made[stream].queue.append(("run", None, compute))

@@ -8,42 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qadtr_edge.export import trt_engine, trt_runtime
+from qadtr_edge.export import trt_engine
 
 import handmade
 import host_gpu
-from qadtr_edge import provenance, timing
+from qadtr_edge import timing
 from qadtr_edge.errors import BadInput, EngineFailed
 
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file that the stand-in takes for a plan: its text says the batch and the input type."""
-    host_gpu.MEMORY.clear()
-    host_gpu.HostStream.made, host_gpu.HostGraph.made = [], []
-    host_gpu.HostDevice.open_ones = 0
-    stand_in = SimpleNamespace(
-        __name__="tensorrt", __version__="10.3.0", nptype=np.dtype,
-        TensorIOMode=SimpleNamespace(INPUT="in"), LayerInformationFormat=SimpleNamespace(JSON=1),
-    )  # fmt: skip
-
-    def deserialized(trt: object, content: bytes, *, path: Path, log: object) -> host_gpu.Engine:
-        batch, smallest, kind = content.decode().split()
-        return host_gpu.Engine(int(batch), int(smallest), kind)
-
-    monkeypatch.setattr(trt_runtime, "runtime", lambda: stand_in)
-    monkeypatch.setattr(trt_runtime, "log_of", lambda trt: SimpleNamespace(warnings=[], errors=[]))
-    monkeypatch.setattr(trt_runtime, "deserialized", deserialized)
-    monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: True)
-    monkeypatch.setattr(trt_engine, "open_device", host_gpu.HostDevice)
-    yield tmp_path / "model.engine"
-    assert host_gpu.HostDevice.open_ones == 0, "a device was left open"
-    assert not any(graph.is_open for graph in host_gpu.HostGraph.made), "a graph was left open"
+    """A file that the stand-in takes for a plan."""
+    with host_gpu.installed(monkeypatch):
+        yield tmp_path / "model.engine"
 
 
 def wanted(images: NDArray[np.uint8], zero: int) -> NDArray[np.float32]:
