@@ -1,9 +1,11 @@
-"""Claim: on an NVIDIA GPU TensorRT runs our exported integers as INT8, with the judge's labels.
+"""Claim: on an NVIDIA GPU TensorRT runs our exported integers as INT8, with the judge's labels,
+and a patch that the GPU pastes gives the logits of the bytes that the host pastes.
 
 For each width: the engine is built several times (do rebuilds differ, and by how much), loaded,
 its kernels inspected, its logits compared with the judge's on real images, a patch replayed on it,
 and its calls timed from uint8 images to logits, at batch 1 and 64, as one CUDA graph and launched
-one by one.
+one by one. The replay is done both ways, pasted by the kernel on the GPU and by the host, and timed
+beside the engine alone on images that are pasted already.
 
     python benchmarks/gpu.py --data-root DIR [--run RUN] [--patch FILE] [--builds 5]
 
@@ -17,6 +19,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +39,12 @@ from qadtr_edge.types import Patch
 WIDTHS = (8, 4, 2)
 ZOO = "plain-resnet20"
 BATCHES = (1, 64)
+ROUNDS = 15
 NOT_RUN = "*not run*"
 COLUMNS = ["values", "builds", "MB", "ran as", "int8 kernels", "float layers", "images",
            "logits that differ", "classes that differ", "clean", "ASR", "p50 ms, batch 1",
-           "p50 ms, batch 64", "without CUDA graph", "p50 over builds"]  # fmt: skip
+           "p50 ms, batch 64", "without CUDA graph", "p50 over builds",
+           "replay by kernel / bare loop", "replay by host / bare loop"]  # fmt: skip
 
 
 def main() -> None:
@@ -85,6 +90,7 @@ def _row(
         subject = replay.Subject(engine, facts.digest, images)
         unit = _unit(options.patch, size_px=images.images.shape[2])
         counts = replay.replay(unit, facts, subject=subject)[0].counts
+        replayed = _replayed(engine, unit, images)
         timed = {str(size): _timed(engine, images, size) for size in BATCHES}
         notes = engine.facts.notes  # a refused CUDA graph is known once it was tried
     with TrtEngine(folders[0] / MODEL, launch="one by one") as engine:
@@ -100,7 +106,7 @@ def _row(
         "first_divergent_layer": parity.first_divergent_layer,
         "attack": unit.attacked.name, "n": counts.n, "clean_correct": counts.clean_correct,
         "eligible": counts.eligible, "fooled": counts.fooled, "latency": timed,
-        "latency_one_by_one": single,
+        "latency_one_by_one": single, "replay": replayed,
         "p50_ms_by_build": medians, "state": timing.environment(),
     }  # fmt: skip
 
@@ -127,6 +133,40 @@ def _unit(file: Path | None, *, size_px: int) -> replay.Unit:
     return replay.Unit(attacked, patch, policy("random", image_px=size_px), seed=0)
 
 
+def _replayed(engine: TrtEngine, unit: replay.Unit, images: Dataset) -> dict[str, object]:
+    """Logits of the kernel's bytes against those of the host's, and seconds of each way.
+
+    ``kernel_logit_mismatches`` is ``None`` where the kernel was not used: the notes say why.
+    """
+    places = replay.places_of(unit, images)
+    shown = replay.pasted(unit, images, places=places, part=slice(None))
+    assert isinstance(unit.patch, Patch)
+    mask = unit.patch.mask
+    own = engine.pasted(images.images, unit.patch.pixels, mask=mask, placements=places)
+    facts = engine.facts
+    by_kernel = replay.Subject(engine, facts.digest, images)
+    by_host = replay.Subject(lambda batch: engine(batch), facts.digest, images)
+    ways: dict[str, Callable[[], object]] = {
+        "bare": lambda: engine(shown),
+        "kernel": lambda: replay.replay(unit, facts, subject=by_kernel),
+        "host": lambda: replay.replay(unit, facts, subject=by_host),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(-1, ROUNDS):  # the first round warms up and is dropped
+        for offset in range(len(ways)):
+            name = [*ways][(number + offset) % len(ways)]
+            begun = time.perf_counter()
+            ways[name]()
+            if number >= 0:
+                seconds[name].append(time.perf_counter() - begun)
+    kernel, host = (np.array(seconds[name]) / seconds["bare"] for name in ("kernel", "host"))
+    return {
+        "kernel_logit_mismatches": None if own is None else int((own != engine(shown)).sum()),
+        "kernel_ratio": float(np.median(kernel)), "host_ratio": float(np.median(host)),
+        "seconds": seconds,
+    }  # fmt: skip
+
+
 def _timed(engine: TrtEngine, images: Dataset, size: int) -> dict[str, object]:
     batch = np.ascontiguousarray(images.images[:size])
     found = timing.measure(
@@ -143,7 +183,11 @@ def _median_ms(folder: Path, images: Dataset) -> float:
 
 def holds(row: dict[str, object]) -> bool:
     """Whether the claim was shown at this width: not when nothing ran."""
-    return row.get("precision") == "integer" and row.get("argmax_mismatches") == 0
+    replayed = row.get("replay")
+    return (
+        row.get("precision") == "integer" and row.get("argmax_mismatches") == 0
+        and isinstance(replayed, dict) and not replayed["kernel_logit_mismatches"]
+    )  # fmt: skip
 
 
 def cells(row: dict[str, object]) -> list[str]:
@@ -170,8 +214,16 @@ def cells(row: dict[str, object]) -> list[str]:
         f"{row['clean_correct']}/{row['n']}", f"{row['attack']} {row['fooled']}/{row['eligible']}",
         *(f"{timed[str(size)]['p50_ms']:.4f}" for size in BATCHES),
         " and ".join(f"{single[str(size)]['p50_ms']:.4f}" for size in BATCHES),
-        f"{min(medians):.4f} to {max(medians):.4f}",
+        f"{min(medians):.4f} to {max(medians):.4f}", *_ratios(row),
     ]  # fmt: skip
+
+
+def _ratios(row: dict[str, object]) -> list[str]:
+    replayed = row["replay"]
+    assert isinstance(replayed, dict)
+    is_used = replayed["kernel_logit_mismatches"] is not None
+    by_kernel = f"{replayed['kernel_ratio']:.3f}" if is_used else "*not used*"
+    return [by_kernel, f"{replayed['host_ratio']:.3f}"]
 
 
 if __name__ == "__main__":

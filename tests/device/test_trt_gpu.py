@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from qadtr_edge.export import trt
 from qadtr_edge.export.trt_engine import TrtEngine
 from qadtr_edge.export.trt_options import Options
@@ -21,6 +22,7 @@ from qadtr_edge.errors import EngineFailed
 from qadtr_edge.integer import judge
 from qadtr_edge.patch.paste import paste
 from qadtr_edge.patch.placement import place, policy
+from qadtr_edge.types import Pixels, Placements
 
 pytestmark = pytest.mark.needs("trt", "cuda")
 
@@ -114,32 +116,60 @@ def test_it_is_the_judge_that_is_compared_with(tmp_path: Path) -> None:
         assert (engine(images) != judge.run(other, images)).any()
 
 
-@pytest.mark.parametrize("how", ["random", "plain", "physical"])
+@pytest.mark.parametrize("how", ["random", "plain", "physical", "random*2"])
 def test_the_paste_kernel_is_the_reference(how: str) -> None:
     pytest.importorskip("pycuda", reason="the kernels are loaded through PyCUDA: extra cuda")
     from qadtr_edge.kernels.memory import open_device
-    from qadtr_edge.kernels.memory_pycuda import PyCudaDevice
-    from qadtr_edge.kernels.paste import CudaPaste, arguments
+    from qadtr_edge.kernels.paste import FLIP_TO_CODES, CudaPaste
 
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (64, 3, 48, 40), dtype=np.uint8)
-    pixels = rng.integers(0, 256, (3, 10, 8), dtype=np.uint8)
-    mask = rng.random((10, 8)) < 0.8
-    places = place(
-        policy(how, image_px=40), np.arange(64), seed=1, patch_px=(10, 8), image_px=(48, 40)
-    )
-    given = arguments(pixels, mask, placements=places, image_px=(48, 40))
+    images, pixels, mask, places = _placed(64, how=how, image_px=(48, 40))
     device = open_device()
-    assert isinstance(device, PyCudaDevice)
     try:
         stream = device.stream()
         images_at, codes_at = device.allocate(images.nbytes), device.allocate(images.nbytes)
         shown = device.pinned(images.shape, np.uint8)
         stream.copy_in(images_at, images)
-        CudaPaste(device)(images_at, codes_at, given=given, stream=stream)
+        CudaPaste(device)(
+            images_at, codes_at, pixels=pixels, mask=mask, placements=places, image_px=(48, 40),
+            flip=FLIP_TO_CODES, stream=stream,
+        )  # fmt: skip
         stream.copy_out(shown, codes_at)
         stream.wait()
-        wanted = paste(images, pixels, mask=mask, placements=places) ^ np.uint8(0x80)
+        wanted = paste(images, pixels, mask=mask, placements=places) ^ np.uint8(FLIP_TO_CODES)
         np.testing.assert_array_equal(shown, wanted)
     finally:
         device.close()
+
+
+@pytest.mark.parametrize("how", ["random", "plain", "physical", "random*2"])
+def test_an_engine_that_pastes_by_itself_answers_as_to_the_hosts_bytes(
+    how: str, tmp_path: Path
+) -> None:
+    """Several batches on both slots, the last one short; a note would tell of a refusal."""
+    pytest.importorskip("pycuda", reason="the kernels are loaded through PyCUDA: extra cuda")
+    trt.build(handmade.residual(bits=4, size=32), tmp_path, options=SMALL)
+    images, pixels, mask, places = _placed(75, how=how, image_px=(32, 32))
+    shown = paste(images, pixels, mask=mask, placements=places)
+    with TrtEngine(tmp_path / "model.onnx") as engine:
+        wanted = engine(shown)
+        for _ in range(3):
+            found = engine.pasted(images, pixels, mask=mask, placements=places)
+            assert found is not None, engine.facts.notes
+            np.testing.assert_array_equal(found, wanted)
+        assert not any("on the host" in note for note in engine.facts.notes)
+        assert not any("one by one" in note for note in engine.facts.notes)
+
+
+def _placed(
+    count: int, *, how: str, image_px: tuple[int, int]
+) -> tuple[Pixels, Pixels, NDArray[np.bool_], Placements]:
+    """Images, a patch with holes, its mask, and where it lands."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 3, *image_px), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (3, 10, 8), dtype=np.uint8)
+    mask = rng.random((10, 8)) < 0.8
+    places = place(
+        policy(how, image_px=min(image_px)), np.arange(count), seed=1, patch_px=(10, 8),
+        image_px=image_px,
+    )  # fmt: skip
+    return images, pixels, mask, places

@@ -145,19 +145,19 @@ def test_the_engine_runs_on_the_bytes_of_the_reference(
 def test_the_host_pastes_the_first_batch_of_each_kind_and_no_other(
     plan: Path, host_pastes: list[int]
 ) -> None:
-    works = [unit("plain"), unit("random"), unit("plain"), unit("random")]
+    works = [unit(how) for how in ("plain", "random", "physical", "plain", "random", "physical")]
     with trt_engine.TrtEngine(plan) as engine:
         subject = subject_of(engine)
         found = [replay.replay(work, engine.facts, subject=subject) for work in works]
-        assert host_pastes == [4, 4]
+        assert host_pastes == [4, 4, 4]
         replay.replay(
             unit(patch=controls.noise(Patch(PIXELS, MASK, None), seed=0)), engine.facts,
             subject=subject,
         )  # fmt: skip
-        assert host_pastes == [4, 4, 4]
+        assert host_pastes == [4, 4, 4, 4]
         assert not pasted_notes(engine)
-    assert found[0][0].counts == found[2][0].counts
-    assert found[1][0].counts == found[3][0].counts
+    for first, again in zip(found[:3], found[3:], strict=True):
+        assert first[0].counts == again[0].counts
 
 
 @pytest.mark.parametrize("how", KINDS)
