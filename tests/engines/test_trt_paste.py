@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from qadtr_edge.kernels import build
 from qadtr_edge.kernels.paste import FLIP_TO_CODES, SOURCE, arguments, paste_on_cpu
 
+from qadtr_edge.devices import carried
 from qadtr_edge.errors import EngineFailed, MissingDependency
 from qadtr_edge.patch.paste import paste
 from qadtr_edge.patch.placement import place, policy
@@ -115,3 +119,30 @@ def test_without_a_compiler_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MissingDependency) as held:
         build.nvcc()
     assert "kernels" in held.value.remedy
+
+
+@needs_compiler
+def test_a_bundle_carries_the_kernel_and_compiles_it_out_of_the_zip(tmp_path: Path) -> None:
+    packed = tmp_path / "bundle.pyz"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in carried.sources().items():
+            archive.writestr(name, content)
+    script = (
+        f"import sys; sys.path.insert(0, {str(packed)!r})\n"
+        "from qadtr_edge.kernels import build, paste\n"
+        f"assert str(paste.SOURCE).startswith({str(packed)!r}), paste.SOURCE\n"
+        "print(build.host_library(paste.SOURCE))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert Path(ran.stdout.strip()) == build.host_library(SOURCE), "the same text, compiled once"
+
+
+@needs_compiler
+def test_a_source_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match=r"gone\.cu, cannot be read"):
+        build.host_library(tmp_path / "gone.cu")
+    with pytest.raises(EngineFailed, match=r"gone\.cu, cannot be read"):
+        build.host_library(build.CUDA / "gone.cu")
