@@ -100,6 +100,7 @@ TABLES: dict[str, dict[str, str]] = {
         "patch_rs": "qadtr_edge.attacks.patch_rs:PatchRs",
         "label_search": "qadtr_edge.attacks.label_search:LabelSearch",
         "mpa": "qadtr_edge.attacks.mpa:Mpa",
+        "patch_rs_differential": "qadtr_edge.attacks.patch_rs_differential:PatchRsDifferential",
     },
     "universal search": {  # one patch for all images, by asking the engine: class with craft
         "patch_rs_universal": "qadtr_edge.attacks.patch_rs_universal:PatchRsUniversal",

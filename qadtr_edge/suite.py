@@ -47,15 +47,18 @@ CONTROL_PLACES = {"quick": 5, "default": 20, "full": 20}
 MARGINS = {"quick": (0.0,), "default": (0.0, 1.0, 3.0), "full": (0.0, 1.0, 3.0)}
 """T3: leads in logits; the first patch that led by each is replayed beside the best."""
 
-DIFFERENTIAL = {
-    "quick": {"steps": 40, "restarts": 2},
-    "default": {"steps": 100, "restarts": 10},
-    "full": {"steps": 100, "restarts": 30},
-}
-"""T7, an option of every suite: what T3 spends, on two networks."""
-
 OWN = ("twin",)
 ALL = ("twin", "simulation", "other", "widths")
+
+DIFFERENTIAL: dict[str, tuple[Line, ...]] = {
+    "quick": (Line("T7", "differential", OWN, options={"steps": 40, "restarts": 2}),),
+    "default": (Line("T7", "differential", OWN, options={"steps": 100, "restarts": 10}),),
+    "full": (
+        Line("T7", "differential", OWN, options={"steps": 100, "restarts": 30}),
+        Line("T7", "patch_rs_differential", seeds=3, options={"queries": 1000}),
+    ),
+}
+"""T7, an option of every suite: what T3 spends, on two networks, and in ``full`` a search."""
 
 SUITES: dict[str, tuple[Line, ...]] = {
     "quick": (

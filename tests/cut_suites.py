@@ -20,15 +20,16 @@ CUT: dict[str, Json] = {
 
 
 def cut(suite: str, patch: pytest.MonkeyPatch) -> tuple[Line, ...]:
-    """Cuts a suite to a few steps, queries and places, one seed each; returns its lines."""
+    """Cuts a suite to a few steps, queries and places, one seed each; returns all its lines."""
     lines = tuple(_cut(line) for line in SUITES[suite])
+    beyond = tuple(_cut(line) for line in DIFFERENTIAL[suite])
     patch.setitem(SUITES, suite, lines)
+    patch.setitem(DIFFERENTIAL, suite, beyond)
     patch.setitem(CONTROL_PLACES, suite, 2)
     patch.setattr(attack_suite, "SELECTED_ON", 8)
     patch.setattr(attack, "CRAFT_IMAGES", 64)
-    patch.setitem(DIFFERENTIAL, suite, {"steps": 2, "restarts": 1})
     patch.setitem(probes.BUDGETS, suite, probes.Budget(4, 2, 1, 5, 2, 2, 1))
-    return lines
+    return lines + beyond
 
 
 def _cut(line: Line) -> Line:

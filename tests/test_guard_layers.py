@@ -29,6 +29,7 @@ NO_TORCH = (  # a device has numpy and one runtime: these must import there
     "attacks.controls", "attacks.queries", "attacks.sweep", "attacks.patch_rs",
     "attacks.patch_moves", "attacks.parameters", "attacks.label_search", "attacks.mpa",
     "attacks.imagenet_patch", "attacks.certificate", "attacks.patch_rs_universal",
+    "attacks.patch_rs_differential",
     "latency", "verdict.case", "verdict.ruling", "verdict.from_rows", "verdict.from_probes",
     "verdict.from_model", "verdict.unions", "verdict.worst", "verdict.ablation", "verdict.probes",
     "verdict.asking",

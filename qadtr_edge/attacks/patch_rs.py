@@ -9,8 +9,9 @@ image sways another's. Needs no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,25 @@ from ..patch.paste import paste
 from ..patch.placement import Policy, check_fit
 from ..patch.shape import RECTANGLE, mask_of
 from ..types import Json, Labels, PlacedPatches, Placements
-from .parameters import parameters_of
+from .parameters import Described, parameters_of
 from .patch_moves import DRAWS, Squares, proposed, require_full, schedule, start
 from .queries import Ledger, Logits, Model, Told, require_scores
 
 Accept = Literal["ties", "strict"]
 Flags = NDArray[np.bool_]
 Scores = NDArray[np.float64]
+
+
+class Judged(NamedTuple):
+    """Of M images: which reach the goal, the lead of those that do, and what is to rise."""
+
+    won: Flags
+    lead: NDArray[np.float32]
+    score: Scores
+
+
+Judge = Callable[[Logits, Labels], Judged]
+"""From logits ``(M, K)`` and true labels ``(M,)`` to what they are worth to the attacker."""
 
 
 class PatchRs:
@@ -87,9 +100,31 @@ class PatchRs:
     def search(
         self, model: Model, data: Dataset, *, clean: Logits, seed: int, batch: int, told: Told
     ) -> PlacedPatches:
+        self.require(clean)
+        return self.walked(
+            Ledger(model, batch=batch), data, clean=clean, judge=self.judged, said=self, seed=seed,
+            told=told,
+        )  # fmt: skip
+
+    def judged(self, logits: Logits, truth: Labels) -> Judged:
+        """The margin; targeted, the negative cross-entropy is what is to rise."""
+        lead = metrics.margins(logits, truth, target=self.target)
+        return Judged(
+            metrics.succeeded(metrics.predicted(logits), truth, target=self.target),
+            lead,
+            lead.astype(np.float64) if self.target is None else _log_share(logits, self.target),
+        )
+
+    def walked(
+        self, ledger: Ledger, data: Dataset, *, clean: Logits, judge: Judge, said: Described,
+        seed: int, told: Told,
+    ) -> PlacedPatches:  # fmt: skip
+        """What the search finds by the answers of ``ledger``, as ``judge`` values them.
+
+        ``said``: the attack it is part of, whose name and parameters the patches carry.
+        """
         image_px = (data.images.shape[2], data.images.shape[3])
         check_fit(Policy("plain"), self.patch_px, image_px=image_px)
-        self.require(clean)
         plan = schedule(
             self.patch_px,
             image_px,
@@ -97,12 +132,12 @@ class PatchRs:
             alpha=0.4 if self.target is None else 0.1,
             shift_every=4 if self.target is None else 10,
         )
-        board = _Board(Ledger(model, batch=batch), data, clean=clean, attack=self)
+        board = _Board(ledger, data, clean=clean, judge=judge, attack=self)
         open_ = np.arange(len(data))
         for run in range(self.restarts):
             if not len(open_):
                 break
-            name, later = f"{self.name}:{run}", self.queries - (run + 1) * plan.queries
+            name, later = f"{said.name}:{run}", self.queries - (run + 1) * plan.queries
             walk = board.first(open_, start(plan, data.ids[open_], seed=seed, name=name))
             for it in range(1, plan.queries + 1):
                 done = board.done(walk.rows)
@@ -116,7 +151,7 @@ class PatchRs:
                 board.step(walk, proposed(plan, walk.at, it=it, chance=chance))
             open_ = walk.rows
         told(len(open_) * (self.queries % self.restarts), board.told)
-        return board.found(seed)
+        return board.found(said, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +173,13 @@ class _Walk:
 class _Board:
     """Shows patches to the engine and keeps the best of each image, over all starts."""
 
-    def __init__(self, ledger: Ledger, data: Dataset, *, clean: Logits, attack: PatchRs) -> None:
+    def __init__(
+        self, ledger: Ledger, data: Dataset, *, clean: Logits, judge: Judge, attack: PatchRs
+    ) -> None:
         n, patch_px = len(data), attack.patch_px
         self.ledger = ledger
         self.data = data
+        self.judge = judge
         self.attack = attack
         self.able = metrics.eligible(metrics.predicted(clean), data.labels, target=attack.target)
         self.mask = mask_of(attack.shape, patch_px)
@@ -169,20 +207,18 @@ class _Board:
 
     def _judge(self, rows: Labels, squares: Squares) -> tuple[Flags, Scores]:
         """Whether each patch reaches the goal on its image, and the score that is to rise."""
-        target, truth = self.attack.target, self.data.labels[rows]
         places = _placements(squares.corners)
         logits = self.ledger(
             paste(self.data.images[rows], squares.pixels, mask=self.mask, placements=places)
         )
-        won = metrics.succeeded(metrics.predicted(logits), truth, target=target)
-        lead = metrics.margins(logits, truth, target=target)
+        won, lead, score = self.judge(logits, self.data.labels[rows])
         had = self.won[rows]
         self.queries[rows] += ~had
         better = (won & ~had) | ((won == had) & (lead > self.lead[rows]))
         kept, best = rows[better], squares.only(better)
         self.pixels[kept], self.corners[kept] = best.pixels, best.corners
         self.won[kept], self.lead[kept] = won[better], lead[better]
-        return won, lead.astype(np.float64) if target is None else _log_share(logits, target)
+        return won, score
 
     def done(self, rows: Labels) -> Flags:
         """Images that need no further query."""
@@ -196,7 +232,7 @@ class _Board:
         """A note for the progress line."""
         return f"{self.won[self.able].mean() if self.able.any() else 0.0:.0%} fooled"
 
-    def found(self, seed: int) -> PlacedPatches:
+    def found(self, said: Described, *, seed: int) -> PlacedPatches:
         """The best patch and place of each image."""
         return PlacedPatches(
             ids=self.data.ids,
@@ -206,8 +242,8 @@ class _Board:
             target=self.attack.target,
             queries=self.queries,
             origin={
-                "attack": self.attack.name,
-                "parameters": self.attack.parameters,
+                "attack": said.name,
+                "parameters": said.parameters,
                 "seed": seed,
                 "tally": {
                     "shown": self.ledger.shown,

@@ -147,7 +147,7 @@ def attack(
         shown = artefacts.Shown(artefact, preprocess, data, data_root, images)
         aim = attack_target.of_file(shown, engine=engine, root=runs, threads=threads)
     opened, source = aim.run, aim.source
-    if differential or attack_beside.DIFFERENTIAL in named.per_image:
+    if differential or attack_beside.named(named):
         attack_beside.require(opened, [width for _, width, _ in aim.engines])
     before = None if baseline is None else open_run(baseline, runs)
     without = attack_ablation.named(ablation or (), root=runs, suite=suite)

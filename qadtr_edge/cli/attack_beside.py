@@ -11,9 +11,13 @@ from ..engines import ARTEFACT, open_engine
 from ..errors import BadInput, EngineFailed
 from ..runs import Run, width_name
 from ..types import FLOAT_BITS, Engine, EngineFacts, Pixels
+from .attack_names import Named
 from .attack_plan import Plan
 
-DIFFERENTIAL, TIER = "differential", "T7"
+DIFFERENTIAL = ("differential", "patch_rs_differential")
+"""The attacks that fool an engine and are to leave its float model right."""
+
+TIER = "T7"
 ORDINARY = "pgd"
 """The attack whose patches show what happens by itself to a float model nobody thought of."""
 
@@ -87,6 +91,11 @@ def require(run: Run, widths: Iterable[int]) -> None:
             "these engines is the float model.",
             "Choose quantized widths: --bits 8.",
         )
+
+
+def named(chosen: Named | Plan) -> tuple[str, ...]:
+    """Those attacks of ``DIFFERENTIAL`` that were named."""
+    return tuple(name for name in DIFFERENTIAL if name in chosen.per_image + chosen.searches)
 
 
 def ordinary(units: Iterable[replay.Unit]) -> list[replay.Unit]:

@@ -32,7 +32,7 @@ def each(plan: Plan, name: str, *, bits: int, kappas: Sequence[float] = ()) -> l
     )
     attack = cast("PerImage", made)
     prey = craft.prey(plan.run, plan.victim, bits=bits)
-    if name == attack_beside.DIFFERENTIAL:
+    if name in attack_beside.DIFFERENTIAL:
         prey = craft.beside_float(plan.run, prey, bits=bits)
     total = len(plan.test) * attack.budget
     with console.Progress(f"Crafting {name} on {prey.name}", total, unit="steps") as bar:

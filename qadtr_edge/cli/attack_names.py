@@ -10,6 +10,7 @@ from typing import cast
 
 from .. import registry
 from ..attacks import imagenet_patch
+from ..attacks.patch_rs_differential import Original
 from ..errors import BadInput
 from ..patch import bank
 from ..types import Json, Patch, PatchPerImage, Pixels
@@ -18,7 +19,7 @@ from . import options
 CONTROLS = "controls"
 UNIVERSAL, PER_IMAGE, SEARCH = "attack", "per-image attack", "search"
 UNIVERSAL_SEARCH = "universal search"
-Option = Json | tuple[int, int] | Patch | PatchPerImage | Pixels
+Option = Json | tuple[int, int] | Patch | PatchPerImage | Pixels | Original
 KINDS = (UNIVERSAL, PER_IMAGE, SEARCH, UNIVERSAL_SEARCH)
 ANY_PLACE = ("random", "plain")
 """Placements that forbid no place, beside which attacks that look for one may be named."""

@@ -31,21 +31,21 @@ def on_engine(plan: Plan, engine: Engine, *, store: Store, suite: str | None = N
     console.say(
         f"{facts.engine} {width_name(facts.bits)}: clean answers to {len(plan.test)} images first …"
     )
-    asked = Asked(subject, facts)
-    if suite is None:
-        work = attack_work.named(plan, asked)
-    else:
-        work = attack_suite.work(plan, asked, suite=suite)
-    simulation = attack_beside.simulation(plan, facts.bits) if work.paired else None
     known = {row.key for row in store.rows()}
     found: list[Result] = []
     label = f"Replaying on {facts.engine} {width_name(facts.bits)}"
     with ExitStack() as opened:
         original = (
             opened.enter_context(attack_beside.float_model(plan, facts))
-            if work.differential
+            if plan.differential or attack_beside.named(plan)
             else None
         )
+        asked = Asked(subject, facts, original)
+        if suite is None:
+            work = attack_work.named(plan, asked)
+        else:
+            work = attack_suite.work(plan, asked, suite=suite)
+        simulation = attack_beside.simulation(plan, facts.bits) if work.paired else None
         todo = [
             *((unit, simulation, None) for unit in work.paired),
             *((unit, None, None) for unit in work.alone),

@@ -8,12 +8,14 @@ from typing import cast
 
 from .. import console, replay, search
 from ..attacks import controls
+from ..attacks.patch_rs_differential import Original
 from ..attacks.queries import Search, UniversalSearch
 from ..attacks.sweep import Sweep
 from ..patch.placement import Policy
 from ..runs import width_name
-from ..types import EngineFacts, Patch, PatchPerImage, PlacedPatches
+from ..types import FLOAT_BITS, EngineFacts, Patch, PatchPerImage, PlacedPatches
 from . import attack_names, attack_plan
+from .attack_beside import DIFFERENTIAL
 from .attack_names import SEARCH, UNIVERSAL_SEARCH
 from .attack_plan import NOTHING, Plan
 
@@ -29,10 +31,14 @@ MANY_TIES = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The engine that is searched, and what was observed of it."""
+    """The engine that is searched, and what was observed of it.
+
+    ``original``: the float model beside it, where an attack is to leave that right.
+    """
 
     subject: replay.Subject
     facts: EngineFacts
+    original: replay.Subject | None = None
 
 
 def units(
@@ -68,8 +74,13 @@ def shows(
 
 def walks(plan: Plan, asked: Asked, *, name: str) -> replay.Unit:
     """What a search finds that starts from nothing."""
-    victim = f"{asked.facts.engine}-{width_name(asked.facts.bits)}"
-    return _searched(plan, asked, attack=_built(plan, name, None), victim=victim)
+    victim, original = f"{asked.facts.engine}-{width_name(asked.facts.bits)}", None
+    if name in DIFFERENTIAL:
+        assert asked.original is not None, "no float model is open"
+        original = Original(asked.original.model, asked.original.digest)
+        victim = f"{victim}+{width_name(FLOAT_BITS)}"
+    attack = _built(plan, name, None, original=original)
+    return _searched(plan, asked, attack=attack, victim=victim)
 
 
 def one(plan: Plan, asked: Asked, *, name: str) -> replay.Unit:
@@ -129,7 +140,9 @@ def _swept_controls(plan: Plan, asked: Asked, patch: Patch) -> list[replay.Unit]
     ]
 
 
-def _built(plan: Plan, name: str, patch: Patch | PatchPerImage | None) -> Search:
+def _built(
+    plan: Plan, name: str, patch: Patch | PatchPerImage | None, *, original: Original | None = None
+) -> Search:
     """The search ``name``, with the stride a sweep has where none was given.
 
     Where it begins with other pictures, those are the crafting images, none of which is scored.
@@ -138,7 +151,8 @@ def _built(plan: Plan, name: str, patch: Patch | PatchPerImage | None) -> Search
     made = attack_names.built(
         SEARCH, name,
         options={"stride": stride, **plan.options, "patch_px": plan.patch_px,
-                 "target": plan.target, "patch": patch, "pool": plan.craft.images},
+                 "target": plan.target, "patch": patch, "pool": plan.craft.images,
+                 "original": original},
     )  # fmt: skip
     return cast(Search, made)
 

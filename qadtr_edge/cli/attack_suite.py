@@ -44,13 +44,13 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
 
     Attacks that cannot be made here, for want of a width or a file, are said and left out.
     """
-    lines = SUITES[suite]
+    lines, beyond = SUITES[suite], DIFFERENTIAL[suite] if plan.differential else ()
     with Ahead(threads=plan.threads) as ahead:
         crafting = [
             ahead.make(partial(_crafted, plan, asked, line, kappas=MARGINS[suite]))
             for line in lines
         ]
-        falling = ahead.make(partial(_differential, plan, asked, suite=suite))
+        parting = [ahead.make(partial(_crafted, plan, asked, line, kappas=())) for line in beyond]
         searched = [_searched(plan, asked, line) for line in lines]
         # What shows the patches of T1 comes after what needs none: meanwhile they are made.
         made = [
@@ -64,7 +64,12 @@ def work(plan: Plan, asked: Asked, *, suite: str) -> Work:
             [*crafted.result(), *found, *showing]
             for crafted, found, (showing, _) in zip(crafting, searched, shown, strict=True)
         ]
-        both = falling.result()
+        parted = [_searched(plan, asked, line) for line in beyond]
+        both = [
+            unit
+            for crafted, found in zip(parting, parted, strict=True)
+            for unit in (*crafted.result(), *found)
+        ]
     done = Work(paired=[unit for found in units for unit in found])
     for line, found, (_, matched) in zip(lines, units, shown, strict=True):
         # The simulation sees the first places; that engine and simulation agree needs one.
@@ -83,14 +88,6 @@ def _crafted(plan: Plan, asked: Asked, line: Line, *, kappas: Sequence[float]) -
     if kind == UNIVERSAL:
         return _universal(plan, asked, line)
     return _each(plan, asked, line, kappas=kappas) if kind == PER_IMAGE else []
-
-
-def _differential(plan: Plan, asked: Asked, *, suite: str) -> list[replay.Unit]:
-    """T7 where the plan has it."""
-    if not plan.differential:
-        return []
-    variant = replace(plan, options=DIFFERENTIAL[suite])
-    return attack_craft.each(variant, attack_beside.DIFFERENTIAL, bits=asked.facts.bits)
 
 
 def _universal(plan: Plan, asked: Asked, line: Line) -> list[replay.Unit]:

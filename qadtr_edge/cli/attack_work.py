@@ -8,7 +8,7 @@ from functools import partial
 from .. import replay
 from . import attack_craft, attack_plan, attack_search
 from .attack_ahead import Ahead
-from .attack_beside import DIFFERENTIAL, ordinary
+from .attack_beside import DIFFERENTIAL, TIER, ordinary
 from .attack_plan import Plan
 from .attack_search import Asked
 
@@ -40,9 +40,11 @@ def named(plan: Plan, asked: Asked) -> Work:
         each: list[replay.Unit] = []
         both: list[replay.Unit] = []
         for name, made in crafting_each.items():
-            (both if name == DIFFERENTIAL else each).extend(made.result())
+            (both if name in DIFFERENTIAL else each).extend(made.result())
+    both += [unit for unit in searched if unit.attacked.tier == TIER]
+    alike = [unit for unit in searched if unit.attacked.tier != TIER]
     return Work(
-        paired=[*universal, *each, *searched, *asked_for],
+        paired=[*universal, *each, *alike, *asked_for],
         alone=[*attack_plan.control_units(plan, [*universal, *asked_for]), *matched],
         differential=[*both, *ordinary(each)] if both else [],
     )

@@ -17,9 +17,16 @@ from ..patch.placement import check_fit, policy, resolved
 from ..replay import Unit
 from ..runs import DEFAULT_ROOT, open_run, record, width_name
 from ..types import FLOAT_BITS, Json
-from . import attack_craft, attack_names, attack_plan, completion, options, patch_form
+from . import (
+    attack_beside,
+    attack_craft,
+    attack_names,
+    attack_plan,
+    completion,
+    options,
+    patch_form,
+)
 from .attack import ATTACKS
-from .attack_beside import DIFFERENTIAL
 from .attack_names import PER_IMAGE, SEARCH, UNIVERSAL, Named
 from .attack_plan import Plan
 from .attack_run import CRAFT_IMAGES
@@ -142,8 +149,7 @@ def _named(attack: str) -> Named:
     """The attacks named. Raises ``BadInput`` for those that need more than the engine there."""
     named = attack_names.named(attack)
     placing = [name for name in named.searches if "patch" in attack_names.takes(SEARCH, name)]
-    beside = [name for name in named.per_image if name == DIFFERENTIAL]
-    if others := (*placing, *beside, *named.universal_searches):
+    if others := (*placing, *attack_beside.named(named), *named.universal_searches):
         raise BadInput(
             f"A device has one engine and what the bundle carries, and {others[0]} needs more.",
             f"Leave {', '.join(others)} out: qadtr-edge attack runs it here.",

@@ -89,7 +89,11 @@ def _over_queries(
             continue
         target = row.result.target
         able = metrics.eligible(outcomes.clean.labels, outcomes.truth, target=target)
-        won = metrics.succeeded(outcomes.patched.labels, outcomes.truth, target=target)[able]
+        won = metrics.succeeded(outcomes.patched.labels, outcomes.truth, target=target)
+        if outcomes.float_clean is not None and outcomes.float_patched is not None:
+            able &= outcomes.float_clean.labels == outcomes.truth
+            won &= outcomes.float_patched.labels == outcomes.truth
+        won = won[able]
         budget = int(needed[able].max())
         at = [int(one) for one in np.unique(np.geomspace(1, max(2, budget), 12).round())]
         label = _label(row)

@@ -252,6 +252,7 @@ def test_a_row_of_a_device_stands_while_the_engine_it_was_sent_does(tmp_path: Pa
         ({"attack": "gap,sweep", "out": Path("b.pyz")}, "sweep needs more"),
         ({"attack": "differential", "out": Path("b.pyz")}, "differential needs more"),
         ({"attack": "patch_rs_universal", "out": Path("b.pyz")}, "patch_rs_universal needs more"),
+        ({"attack": "patch_rs_differential", "out": Path("b.pyz")}, "differential needs more"),
         ({"attack": "gap", "queries": 9, "out": Path("b.pyz")}, "--queries is an option of"),
         ({"attack": "gap", "out": Path("b.zip")}, r"does not end in \.pyz"),
         ({"attack": "gap", "out": Path(".")}, r"does not end in \.pyz"),

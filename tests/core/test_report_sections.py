@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import reported
-from qadtr_edge import files, metrics, runs
+from qadtr_edge import files, metrics, results, runs
 from qadtr_edge.analysis.finding import Table
 from qadtr_edge.report import document, evidence, page
 from qadtr_edge.report.places import read
 from qadtr_edge.report.section import Section
-from qadtr_edge.results import Store
+from qadtr_edge.results import Answers, Store
 
 
 def sections(run: runs.Run) -> dict[str, Section]:
@@ -40,6 +41,30 @@ def test_success_over_patch_area(tmp_path: Path) -> None:
     assert [row[1:] for row in rows] == expected
     assert [one.name for one in found.figures] == ["curve-size"]
     assert "Only one seed was tried" in " ".join(found.missing)
+
+
+def test_a_query_wins_a_differential_search_where_the_float_model_stays_right(
+    tmp_path: Path,
+) -> None:
+    run = reported.folder(tmp_path / "run", widths=(8,), attacks=("patch_rs",))
+    store = Store(run.results, run.labels)
+    (row,) = store.rows()
+    plain = store.outcomes(row.key)
+    odd, wrong = np.arange(len(plain.ids)) % 2 == 1, (plain.truth + 1) % reported.CLASSES
+    beside = replace(
+        plain,
+        float_clean=Answers(np.where(plain.ids % 5 > 0, plain.truth, wrong), plain.clean.margins),
+        float_patched=Answers(np.where(odd, wrong, plain.truth), plain.clean.margins),
+    )
+    counts = results.count(beside, target=None)
+    assert counts.differential_fooled not in (counts.fooled, 0)
+    said = {"key": "t7", "tier": "T7", "attack": "patch_rs_differential", "counts": counts}
+    store.append(replace(row, **said), beside)
+    told = {line[2] for line in rows_of(sections(run)["curves"], "Queries needed")}
+    assert told == {
+        f"{row.counts.fooled} / {row.counts.eligible}",
+        f"{counts.differential_fooled} / {counts.differential_eligible}",
+    }
 
 
 def test_success_over_seeds_is_a_union_image_by_image(tmp_path: Path) -> None:

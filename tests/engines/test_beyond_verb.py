@@ -82,10 +82,24 @@ def test_both_are_judged_from_disk(runs: Path, differential: dict[str, object]) 
     assert len(list((copy / "patches").glob("*.npz"))) == 2  # crafted before, and read
 
 
-def test_a_float_engine_has_no_float_model_beside_it(runs: Path) -> None:
-    asked = qadtr(runs, "attack", "--bits", "32", "--attack", "differential", "--images", "8")
+@pytest.mark.parametrize("attack", ["differential", "patch_rs_differential"])
+def test_a_float_engine_has_no_float_model_beside_it(runs: Path, attack: str) -> None:
+    asked = qadtr(runs, "attack", "--bits", "32", "--attack", attack, "--images", "8")
     assert isinstance(asked.exception, BadInput)
     assert "--bits 8" in asked.exception.remedy
+
+
+def test_the_engine_is_searched_for_what_parts_it_from_its_float_model(runs: Path) -> None:
+    words = ("attack", "--bits", "4", "--images", "24", "--patch-size", "circle:8", "--queries",
+             "60", "--attack", "patch_rs,patch_rs_differential")  # fmt: skip
+    answer = answered(runs, *words)
+    own, ordinary = row_of(answer, "T7", "patch_rs_differential"), row_of(answer, "T4", "patch_rs")
+    assert own["differential"]["fooled"] > 0  # type: ignore[index]
+    assert own["differential"]["fooled"] <= own["fooled"]  # type: ignore[index]
+    assert answer["worst_case_asr"] == ordinary["asr"], "it stands outside the headline"
+    assert answered(runs, *words) == answer
+    line = "patch_rs_differential (T7) fools the engine and leaves the float model right on "
+    assert line in qadtr(runs, *words).stdout
 
 
 def test_a_run_without_a_checkpoint_is_refused(runs: Path, tmp_path: Path) -> None:
@@ -134,7 +148,11 @@ def test_a_suite_takes_both_as_options(runs: Path, monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setitem(SUITES, "quick", lines)
     monkeypatch.setitem(CONTROL_PLACES, "quick", 1)
-    monkeypatch.setitem(DIFFERENTIAL, "quick", {"steps": 2, "restarts": 1})
+    beyond = (
+        Line("T7", "differential", ("twin",), options={"steps": 2, "restarts": 1}),
+        Line("T7", "patch_rs_differential", seeds=2, options={"queries": 20}),
+    )
+    monkeypatch.setitem(DIFFERENTIAL, "quick", beyond)
     monkeypatch.setitem(probes.BUDGETS, "quick", probes.Budget(4, 2, 1, 5, 2, 2, 1))
     words = ("attack", "--bits", "4", "--images", "16", "--suite", "quick", "--differential",
              "--certificate")  # fmt: skip
@@ -142,6 +160,14 @@ def test_a_suite_takes_both_as_options(runs: Path, monkeypatch: pytest.MonkeyPat
     tiers = {row["tier"] for row in answer["results"]}  # type: ignore[attr-defined]
     assert tiers >= {"T3", "T4", "T7"}
     assert row_of(answer, "T7", "differential")["differential"] is not None
+    parted = [row for row in answer["results"] if row["attack"] == "patch_rs_differential"]  # type: ignore[attr-defined]
+    assert len({row["seed"] for row in parted}) == 2
+    for row in parted:
+        assert (row["tier"], row["threat"], row["knowledge"]) == ("T7", "T-C", "both")
+        assert row["victim"] == "ort-w4a4+fp32"
+        assert row["sim_fooled"] is None
+        assert 0 < row["differential"]["fooled"] <= row["differential"]["eligible"]
+        assert 1 <= row["queries_median"] <= 20
     assert answer["certified"] is not None
     margins = {row["kappa"]: row for row in answer["results"] if row["tier"] == "T3"}  # type: ignore[attr-defined]
     assert set(margins) == {None, 0.0}
