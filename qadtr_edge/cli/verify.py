@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -47,7 +47,7 @@ def verify(
         Path | None,
         typer.Option(
             help="A patch, .png or .npz: count the products that saturate without VNNI, "
-            "clean and with it."
+            "clean and with it; of a file too, where it can be read."
         ),
     ] = None,
     fix: Annotated[
@@ -69,13 +69,14 @@ def verify(
         raise BadInput("--fix cures what --isa finds.", "Add --isa avx2, or leave --fix out.")
     if artefact is not None:
         artefacts.alone({"--run": run, "--bits": bits, "--isa": isa}, file=artefact)
-        if patch is not None:
-            raise BadInput(
-                "--patch counts on the integer graph of a run.",
-                f"Make one of the file: qadtr-edge export --onnx {artefact}.",
-            )
-        _verify_artefacts(artefacts.Shown(artefact, preprocess, data, data_root, images),
-                          engine=engine, threads=threads, layers=layers, json=json)  # fmt: skip
+        shown = artefacts.Shown(artefact, preprocess, data, data_root, images)
+        counted = verify_saturation.of_file(shown, patch=patch, seed=seed) if patch else None
+        rows = [
+            artefacts.verified(shown, name, threads=threads, trace=layers)
+            for name in options.named("artefact", engine)
+        ]
+        saturation = {row.bits: counted for row in rows} if counted else {}
+        _answer(rows, [], saturation, layers=layers, json=json)
         return
     artefacts.needed(preprocess)
     opened = open_run(run, runs)
@@ -86,7 +87,7 @@ def verify(
             "--isa emulates CPUs for onnxruntime, which is not among the engines.",
             "Add it, --engine ort, or leave --isa out.",
         )
-    rows: list[Row] = []
+    rows = []
     loaded: dict[tuple[str, int], Pixels] = {}
     of_width: dict[int, Pixels] = {}
     for name, width in chosen:
@@ -106,16 +107,16 @@ def verify(
     elsewhere: list[verify_isa.Row] = []
     for width in [width for name, width in chosen if name == "ort"] if isas else []:
         clean = of_width[width][: images or verify_isa.IMAGES]
-        shown = verify_saturation.patched(clean, patch, seed=seed) if patch else None
+        patched = verify_saturation.patched(clean, patch, seed=seed) if patch else None
         elsewhere += verify_isa.check(
-            opened, width, isas=isas, images=clean, patched=shown, seed=seed, fix=fix
+            opened, width, isas=isas, images=clean, patched=patched, seed=seed, fix=fix
         )
-    saturation = []
+    saturation = {}
     if patch is not None:
         for width, all_images in of_width.items():
             clean = all_images[: images or verify_saturation.IMAGES]
             graph = graph_file.load(opened.graph(width))
-            saturation.append(verify_saturation.count(graph, clean, patch=patch, seed=seed))
+            saturation[width] = verify_saturation.count(graph, clean, patch=patch, seed=seed)
     record(opened, "verify", options={"engine": engine, "bits": bits, "images": images,
            "data": data, "isa": isa, "fix": fix, "patch": patch and str(patch), "threads": threads,
            "seed": seed})  # fmt: skip
@@ -123,11 +124,12 @@ def verify(
 
 
 def _answer(
-    rows: list[Row], elsewhere: list[verify_isa.Row], saturation: list[verify_saturation.Row], *,
-    layers: bool, json: bool,
+    rows: list[Row], elsewhere: list[verify_isa.Row],
+    saturation: Mapping[int, verify_saturation.Row], *, layers: bool, json: bool,
 ) -> None:  # fmt: skip
+    """Prints the rows; ``saturation`` by the width of the row that it belongs to."""
     if json:
-        counted = {each.bits: each.as_json() for each in saturation}
+        counted = {width: each.as_json() for width, each in saturation.items()}
         shown: list[Json] = [
             row.as_json(layers=layers, elsewhere=elsewhere, saturation=counted.get(row.bits))
             for row in rows
@@ -138,20 +140,9 @@ def _answer(
         if elsewhere:
             verify_isa.show(elsewhere)
         if saturation:
-            verify_saturation.show(saturation)
+            verify_saturation.show(list(saturation.values()))
     if not all([*(row.holds for row in rows), *(row.holds for row in elsewhere)]):
         raise typer.Exit(1)
-
-
-def _verify_artefacts(
-    shown: artefacts.Shown, *, engine: str, threads: int, layers: bool, json: bool
-) -> None:
-    """The file as it ships, on each engine that can run it."""
-    rows = [
-        artefacts.verified(shown, name, threads=threads, trace=layers)
-        for name in options.named("artefact", engine)
-    ]
-    _answer(rows, [], [], layers=layers, json=json)
 
 
 def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from .. import console, registry
+from ..data import preprocess as preprocessing
+from ..errors import Unsupported
 from ..runs import width_name
 from ..types import Json, Pixels
+from .artefact import Shown
 
 if TYPE_CHECKING:
     from ..integer.graph import IntegerGraph
@@ -71,6 +74,41 @@ def count(graph: IntegerGraph, images: Pixels, *, patch: Path, seed: int) -> Row
     return Row(
         graph.spec.bits, len(images), patch.name, overflows(graph, images), overflows(graph, shown)
     )
+
+
+def of_file(shown: Shown, *, patch: Path, seed: int) -> Row:
+    """The row of the integer graph that a file becomes, on images of its data set.
+
+    Raises ``Unsupported`` for a file that cannot be read, with the nodes that are in the way.
+    """
+    kind = shown.file.suffix.removeprefix(".")
+    if kind not in registry.names("reader"):
+        raise Unsupported(
+            f"--patch counts on an integer graph, and files in .{kind} are not read as one.",
+            "Leave --patch out.",
+        )
+    lower = cast("Callable[..., _Lowered]", registry.resolve("reader", kind))
+    told = preprocessing.agreed(shown.file, shown.preprocess)
+    graph = lower(shown.file, preprocess=told, data=shown.data).graph
+    depth, rows, columns = graph.tensors[graph.input].shape
+    form = _Form((depth, rows, columns), graph.classes)
+    images = shown.load(form, "test", limit=shown.limit or IMAGES).images
+    return count(graph, images, patch=patch, seed=seed)
+
+
+class _Lowered(Protocol):
+    """What the reader makes of a file: ``export.reader.Lowered``."""
+
+    @property
+    def graph(self) -> IntegerGraph: ...
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What is known of a file by its graph."""
+
+    image: tuple[int, int, int]
+    classes: int
 
 
 def show(rows: Sequence[Row]) -> None:

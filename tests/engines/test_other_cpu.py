@@ -163,8 +163,6 @@ def test_a_patch_that_does_not_fit_is_a_sentence_before_any_work(
     bank.save(Patch(np.zeros((3, 9, 9), np.uint8), np.ones((9, 9), np.bool_), None), path)
     with pytest.raises(BadInput, match=r"does not fit|larger"):
         verify(run=run.folder, data=str(data), images=4, patch=path)
-    with pytest.raises(BadInput, match="--patch counts on the integer graph"):
-        verify(artefact=tmp_path / "model.onnx", patch=path, data=str(data))
 
 
 def test_other_cpus_without_onnxruntime_are_refused(gray_run: tuple[runs.Run, Path]) -> None:
