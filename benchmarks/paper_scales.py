@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,17 @@ ABLATIONS = (
 )  # fmt: skip
 
 
+WHOLE = tuple(
+    replace(entry, deep=False)
+    for entry in (
+        *MAIN[:4],
+        Entry("qadtr -gir, 2.4 epochs", "qadtr", ("gir.variant=off",), epochs=1.5),
+        MAIN[4],
+    )
+)
+"""The same networks on all images, attacked from the undefended ones and by the search alone."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """- ``limit``, ``epochs``: training images and passes over them; ``seeds``: of the training.
@@ -94,6 +105,9 @@ SCALES = {
     ),
     "cpu": Scale(
         "cpu", "cifar10", "resnet20", (8, 4, 2), (UNDEFENDED, *MAIN, *ABLATIONS), 10_000, 3
+    ),
+    "cpu-whole": Scale(
+        "cpu-whole", "cifar10", "resnet20", (8, 4, 2), (UNDEFENDED, *WHOLE), None, 1.6
     ),
     "full": Scale(
         "full", "cifar10", "resnet20", (32, 8, 5, 4, 2), (UNDEFENDED, *MAIN, *ABLATIONS), None, 60,

@@ -1,6 +1,6 @@
-"""Measurement: what a suite gains by crafting on one core while it searches the engine on another.
+"""Measurement: what is gained by crafting on one core while the engine is searched on another.
 
-    QADTR_DATA=DIR python benchmarks/suite_overlap.py --run RUN [--suite quick] [--images 100]
+    QADTR_DATA=DIR python benchmarks/attack_overlap.py --run RUN [--suite quick] [--images 200]
 
 The verb as a user runs it, with one thread for each part, in a fresh copy of the run: once held to
 one core, where both take turns, and once on two. What both find is compared row by row.
@@ -30,11 +30,13 @@ KEPT = ("checkpoint.safetensors", "manifest.json", "graphs", "engines")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--suite", default="quick")
+    parser.add_argument("--suite", help="in place of --attack")
+    parser.add_argument("--attack", default="pgd,patch_rs,label_search")
     parser.add_argument("--bits", default="8")
-    parser.add_argument("--images", default="100")
+    parser.add_argument("--images", default="200")
     options = parser.parse_args()
-    asked = {name: value for name, value in vars(options).items() if name != "run"}
+    left_out = {"run", "suite" if options.suite is None else "attack"}
+    asked = {name: value for name, value in vars(options).items() if name not in left_out}
     spent_s: dict[int, float] = {}
     answers: dict[int, object] = {}
     for cores in (1, 2):
@@ -47,7 +49,7 @@ def main() -> None:
         "speedup": round(spent_s[1] / spent_s[2], 3),
         "load_average": timing.load_average(),
     }
-    path = records.append("suite_overlap", options=asked, rows=[row])
+    path = records.append("attack_overlap", options=asked, rows=[row])
     cells = [f"{spent_s[1]:.0f}", f"{spent_s[2]:.0f}", f"{spent_s[1] / spent_s[2]:.2f}x"]
     print(records.table(["one core, s", "two cores, s", "speed-up"], [cells]))
     console.say(f"Record: {path}")
