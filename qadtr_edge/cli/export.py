@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 from .. import console, registry
 from ..errors import BadInput, MissingDependency, UnknownName
 from ..files import digest
-from ..runs import DEFAULT_ROOT, Run, open_run, packaged_run, record, width_name
+from ..runs import DEFAULT_ROOT, Run, newest_run, open_run, packaged_run, record, width_name
 from ..types import FLOAT_BITS
 from . import completion, export_build, export_files, export_onnx, options
 from .artefact import alone, needed
@@ -87,29 +88,29 @@ def export(
     needed(preprocess)
     _of_a_file({"--requantize": requantize, "--images": images, "--data": data})
     wanted = None if bits is None else options.widths(bits)
-    opened = _opened(run, runs, model)
-    net, facts = _loaded(opened)
-    widths = wanted or tuple(width for width in facts.widths if width != FLOAT_BITS)
-    if FLOAT_BITS in facts.widths:
-        widths = tuple(dict.fromkeys((*widths, FLOAT_BITS)))
-    else:
-        console.say("The checkpoint holds no float width, so there is no float model to write.")
-    rows: list[Row] = []
-    with console.Progress("export", len(widths) * len(names), unit="engines") as progress:
-        for width in widths:
-            for name in names:
-                built = _built(
-                    opened, net, facts, name=name, bits=width, asked=asked, threads=threads,
-                    seed=seed,
-                )  # fmt: skip
-                rows.append(built)
-                progress.advance(note=f"{name}-{width_name(width)}")
-    record(
-        opened,
-        "export",
-        options={"engine": list(names), "bits": list(widths), "threads": threads, "seed": seed},
-        inputs=(opened.checkpoint,),
-    )
+    with _opened(run, runs, model) as opened:
+        net, facts = _loaded(opened)
+        widths = wanted or tuple(width for width in facts.widths if width != FLOAT_BITS)
+        if FLOAT_BITS in facts.widths:
+            widths = tuple(dict.fromkeys((*widths, FLOAT_BITS)))
+        else:
+            console.say("The checkpoint holds no float width, so there is no float model to write.")
+        rows: list[Row] = []
+        with console.Progress("export", len(widths) * len(names), unit="engines") as progress:
+            for width in widths:
+                for name in names:
+                    built = _built(
+                        opened, net, facts, name=name, bits=width, asked=asked, threads=threads,
+                        seed=seed,
+                    )  # fmt: skip
+                    rows.append(built)
+                    progress.advance(note=f"{name}-{width_name(width)}")
+        record(
+            opened,
+            "export",
+            options={"engine": list(names), "bits": list(widths), "threads": threads, "seed": seed},
+            inputs=(opened.checkpoint,),
+        )
     answer(opened, rows, json=json)
 
 
@@ -122,15 +123,20 @@ def _of_a_file(given: Mapping[str, object]) -> None:
             )
 
 
-def _opened(run: options.RunPath, runs: options.RunsRoot, model: str | None) -> Run:
-    if model is None:
-        return open_run(run, runs)
-    if run is not None:
+@contextmanager
+def _opened(run: options.RunPath, runs: options.RunsRoot, model: str | None) -> Iterator[Run]:
+    """The run to export. One that had to be made for it goes again when the export fails."""
+    if run is not None and model is not None:
         raise BadInput("--run and --model were both given.", "Give one of them.")
-    if not model.startswith(registry.ZOO):
+    if model is None and (run is not None or newest_run(runs) is not None):
+        yield open_run(run, runs)
+        return
+    name = model or registry.ZOO + registry.DEFAULT_MODEL
+    if not name.startswith(registry.ZOO):
         known = (registry.ZOO + name for name in registry.names("packaged model"))
-        raise UnknownName("packaged model", model, known)
-    return packaged_run(model.removeprefix(registry.ZOO), runs)
+        raise UnknownName("packaged model", name, known)
+    with export_files.whole(packaged_run(name.removeprefix(registry.ZOO), runs)) as made:
+        yield made
 
 
 def _loaded(run: Run) -> tuple[QuantNet, CheckpointFacts]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from .. import registry, streams
@@ -23,20 +25,30 @@ Builder = Callable[..., EngineFacts]
 Compare = Callable[..., Parity]
 
 
+@contextmanager
+def whole(run: Run) -> Iterator[Run]:
+    """The fresh ``run``, which goes again with all that was written when anything fails inside."""
+    try:
+        yield run
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+
+
 def integers(
     run: Run, graph: IntegerGraph, *, engine: str, threads: int, images: Pixels | None = None,
     seed: int = 0, asked: Mapping[str, object],
 ) -> Row:  # fmt: skip
-    """The graph's file and the engine's, and its parity on ``images``, or on noise of ``seed``.
+    """The engine's file and the graph's, and its parity on ``images``, or on noise of ``seed``.
 
-    ``asked``: by engine, the builder's own options.
+    ``asked``: by engine, the builder's own options. Where that refuses, neither file is touched.
     """
     from ..integer import graph_file
 
     bits = graph.spec.bits
-    graph_file.save(graph, run.graph(bits))
     build = cast(Builder, registry.resolve("builder", engine))
     observed = build(graph, run.engine(engine, bits), threads=threads, **_own(asked, engine))
+    graph_file.save(graph, run.graph(bits))
     if observed.precision == "unknown":  # built for a device that is not here: nothing ran
         return _row(run, observed, engine=engine, bits=bits, parity=None)
     shown = noise(graph.tensors[graph.input].shape, seed=seed) if images is None else images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +69,7 @@ def export(
     lowered = lower(given.file, preprocess=told, data=given.data)
     console.say(f"All {lowered.nodes} nodes of {given.file} were read.")
     work = _prepared(given, lowered, seed=seed)
-    run = new_run(runs)
-    try:
+    with export_files.whole(new_run(runs)) as run:
         rows = _written(run, work, engines=engines, asked=asked, threads=threads)
         sidecar = given.preprocess or preprocessing.sidecar_of(given.file)
         record(run, "export", options={
@@ -79,9 +77,6 @@ def export(
             "requantize": given.requantize, "images": given.limit,
             "engine": list(engines), "threads": threads, "seed": seed,
         }, inputs=(given.file, *([sidecar] if sidecar else [])))  # fmt: skip
-    except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise
     return run, rows
 
 
