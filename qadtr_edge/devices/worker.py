@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import console, latency, registry, replay, timing
 from ..engines import open_engine
+from ..errors import BadInput
 from ..files import read_json, write_json
 from ..latency import Subject
 from ..results import Store
@@ -32,7 +33,8 @@ ON_DEVICE = "builder on the device"
 def run(bundle: Bundle, out: Path, *, threads: int) -> None:
     """Replays every unit of the bundle, and what is searched for, then times the engines.
 
-    What is finished is not redone.
+    What is finished is not redone. An engine that cannot be attacked, being right on no image, ends
+    its own part alone: what is raised for it is raised when the rest is done.
     """
     made = Run(out)
     unpack_engines(bundle, made)
@@ -51,14 +53,18 @@ def run(bundle: Bundle, out: Path, *, threads: int) -> None:
             for job in bundle.jobs
         ]
         write_json(made.folder / DEVICE, _device(bundle, subjects, out=out, threads=threads))
-        _replay(bundle, made, subjects=subjects)
+        refused = _replay(bundle, made, subjects=subjects)
         if not _is_timed(bundle, made, threads=threads):
             write_json(made.bench, _timed(bundle, subjects, threads=threads))
+    if refused:
+        raise refused[0]
     console.say(f"Done: {out / 'results.jsonl'}, {made.bench}.")
 
 
-def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
+def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> list[BadInput]:
+    """Everything on every engine; returns what was refused."""
     store = Store(made.results, made.labels)
+    refused: list[BadInput] = []
     done = 0
     for job, one in zip(bundle.jobs, subjects, strict=True):
         facts = one.engine.facts
@@ -67,13 +73,18 @@ def _replay(bundle: Bundle, made: Run, *, subjects: Sequence[Subject]) -> None:
             found(sought, subject, facts=facts, pool=bundle.pool, folder=made.patches)
             for sought in job.searches
         )
-        for unit in chain(job.units, searched):
-            if store.finished(replay.identity(unit, subject)) is None:
-                row, outcomes = replay.replay(unit, facts, subject=subject)
-                store.append(row, outcomes)
-            done += 1
-            where = f"{facts.engine} {width_name(facts.bits)}"
-            console.say(f"{done}/{bundle.units} units: {unit.attacked.name} on {where}")
+        where = f"{facts.engine} {width_name(facts.bits)}"
+        try:
+            for unit in chain(job.units, searched):
+                if store.finished(replay.identity(unit, subject)) is None:
+                    row, outcomes = replay.replay(unit, facts, subject=subject)
+                    store.append(row, outcomes)
+                done += 1
+                console.say(f"{done}/{bundle.units} units: {unit.attacked.name} on {where}")
+        except BadInput as error:
+            console.say(f"{where} is left out from here on: {error.fact}")
+            refused.append(error)
+    return refused
 
 
 def _timed(bundle: Bundle, subjects: Sequence[Subject], *, threads: int) -> dict[str, Json]:

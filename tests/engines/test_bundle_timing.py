@@ -1,4 +1,4 @@
-"""What a device times of a bundle: pauses, and energy where a sensor tells it, as asked for."""
+"""What a device does of a bundle beside its replays: it times, pauses, and goes on where it can."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import packed
-from qadtr_edge import runs
+from qadtr_edge import runs, search
 from qadtr_edge.devices import bundle as bundles
 from qadtr_edge.devices import power, worker
 from qadtr_edge.devices.bundle import Clock, Job, read
-from qadtr_edge.errors import Unsupported
+from qadtr_edge.errors import BadInput, Unsupported
+from qadtr_edge.results import Store
 from qadtr_edge.types import Json
 
 pytestmark = pytest.mark.needs("ort")
@@ -103,3 +105,24 @@ def test_clocks_that_may_move_are_told_of(
     err = capsys.readouterr().err
     assert ("The clocks" in err) is (locked is not True)
     assert said[locked] is None or str(said[locked]) in err
+
+
+def test_an_engine_that_cannot_be_attacked_ends_its_own_part_alone(
+    run: runs.Run, tmp_path: Path
+) -> None:
+    """A patch that pushes to the class all images have can win none; the other engine goes on."""
+    shown = packed.data(run)
+    only = int(np.bincount(shown.labels).argmax())
+    shown = search.only(shown, np.flatnonzero(shown.labels == only))
+    (unit, *_) = packed.units(shown)
+    hopeless = replace(unit, patch=replace(unit.patch, target=only))
+    jobs = [Job("ort", 4, (hopeless, unit)), Job("ort", 8, (unit,))]
+    file, out = tmp_path / "b.pyz", tmp_path / "out"
+    bundles.write(file, jobs, run=run, data=shown, classes=10, clock=packed.CLOCK)
+    with pytest.raises(BadInput, match="at 4 bits is right on none"):
+        worker.run(read(file), out, threads=1)
+    assert [row.bits for row in Store(out / "results.jsonl", out / "labels").rows()] == [8]
+    assert {row["bits"] for row in json.loads((out / "bench.json").read_text())["results"]} == {
+        4,
+        8,
+    }
