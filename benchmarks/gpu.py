@@ -141,8 +141,8 @@ def _replayed(engine: TrtEngine, unit: replay.Unit, images: Dataset) -> dict[str
     places = replay.places_of(unit, images)
     shown = replay.pasted(unit, images, places=places, part=slice(None))
     assert isinstance(unit.patch, Patch)
-    mask = unit.patch.mask
-    own = engine.pasted(images.images, unit.patch.pixels, mask=mask, placements=places)
+    pixels, mask = unit.patch.pixels, unit.patch.mask
+    own = engine.pasted(images.images, lambda part: pixels, mask=mask, placements=places)
     facts = engine.facts
     by_kernel = replay.Subject(engine, facts.digest, images)
     by_host = replay.Subject(lambda batch: engine(batch), facts.digest, images)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qadtr_edge import provenance, registry
+from qadtr_edge.answered import PixelsOf
 from qadtr_edge.errors import BadInput, EngineFailed, MissingDependency
 from qadtr_edge.types import EngineFacts, Pixels, Placements
 
@@ -25,7 +26,7 @@ from . import facts as facts_file
 from . import trt_inspect, trt_runtime
 from .calls import check_images, check_logits, closed, content_of
 from .onnx_file import OUTPUT
-from .trt_paste import GpuPaste, Shown
+from .trt_paste import GpuPaste, Unit
 from .trt_slot import Device, Slot, Tensor
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ class TrtEngine:
         return self._logits(self.outputs(images))
 
     def pasted(
-        self, images: Pixels, pixels: Pixels, *, mask: NDArray[np.bool_], placements: Placements
+        self, images: Pixels, pixels: PixelsOf, *, mask: NDArray[np.bool_], placements: Placements
     ) -> NDArray[np.float32] | None:
-        """As ``replay.Pasting`` has it: by the kernel, which writes where the engine reads.
+        """As ``answered.Pasting`` has it: by the kernel, which writes where the engine reads.
 
         ``None`` where it cannot be had or was seen to write other bytes than the host: a note says
         so, and it is not tried again.
@@ -121,10 +122,10 @@ class TrtEngine:
         parts = self._parts(images)
         if self._paste.refusal is not None:
             return None
-        shown = Shown(images, pixels, mask, placements)
+        unit = Unit(images, pixels, mask, placements)
         try:
             found = self._answered(
-                parts, lambda slot, rows, size: self._paste.start(slot, shown, rows=rows, size=size)
+                parts, lambda slot, rows, size: self._paste.start(slot, unit, rows=rows, size=size)
             )
         except (EngineFailed, MissingDependency) as error:
             self._paste.refusal = error.fact

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qadtr_edge import registry
+from qadtr_edge.answered import PixelsOf
 from qadtr_edge.errors import EngineFailed
 from qadtr_edge.patch.paste import paste
 from qadtr_edge.patch.places import columns, copies, taken
@@ -36,17 +37,13 @@ class Kernel(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Batch:
     """Clean images ``(N, 3, H, W)`` and what goes on them, as ``patch.paste.paste`` takes it."""
 
     images: Pixels
     pixels: Pixels
     mask: NDArray[np.bool_]
     placements: Placements
-
-    def part(self, rows: slice) -> Shown:
-        pixels = self.pixels[rows] if self.pixels.ndim == 4 else self.pixels
-        return Shown(self.images[rows], pixels, self.mask, taken(self.placements, rows))
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -59,6 +56,20 @@ class Shown:
             "one patch" if self.pixels.ndim == 3 else "one each",
             *columns(self.placements),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """All images, and what goes on them; the pixels of a batch are asked for in its turn."""
+
+    images: Pixels
+    pixels: PixelsOf
+    mask: NDArray[np.bool_]
+    placements: Placements
+
+    def batch(self, rows: slice) -> Batch:
+        at = taken(self.placements, rows)
+        return Batch(self.images[rows], self.pixels(rows), self.mask, at)
 
 
 class GpuPaste:
@@ -81,7 +92,7 @@ class GpuPaste:
             return (f"pasted on the host: {self.refusal.rstrip('.')}",)
         return self._clean.notes
 
-    def start(self, slot: Slot, shown: Shown, *, rows: slice, size: int) -> None:
+    def start(self, slot: Slot, unit: Unit, *, rows: slice, size: int) -> None:
         """Queues these rows, filled up with blank images to ``size``, and their answers.
 
         Raises ``EngineFailed`` or ``MissingDependency`` where the kernel cannot be had, and
@@ -92,10 +103,10 @@ class GpuPaste:
             self._kernels[slot] = make(self._device)
 
         def fill(codes_at: int, stream: Stream) -> None:
-            part = shown.part(rows)
+            part = unit.batch(rows)
             count = len(part.images)
             self._kernels[slot](
-                self._clean.at(slot, shown.images, rows=rows, stream=stream), codes_at,
+                self._clean.at(slot, unit.images, rows=rows, stream=stream), codes_at,
                 pixels=part.pixels, mask=part.mask, placements=part.placements,
                 image_px=part.images.shape[2:], flip=self._flip, stream=stream,
             )  # fmt: skip
@@ -107,7 +118,7 @@ class GpuPaste:
 
         slot.start_filled(fill, size=size)
 
-    def _try(self, part: Shown, codes_at: int, stream: Stream) -> None:
+    def _try(self, part: Batch, codes_at: int, stream: Stream) -> None:
         """Trusts the kernel with this kind if what it wrote is what the host pastes."""
         found = self._device.pinned(part.images.shape, np.uint8)
         stream.copy_out(found, codes_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,8 @@ from .results import Answers, Outcomes
 from .types import Labels, Patch, PatchPerImage, Pixels, PlacedPatches, Placements
 
 Logits = NDArray[np.float32]
+PixelsOf = Callable[[slice], Pixels]
+"""From rows of the images to what is pasted on them: ``(3, h, w)``, or ``(N, 3, h, w)``."""
 
 
 @runtime_checkable
@@ -21,7 +24,7 @@ class Pasting(Protocol):
     """A model that also pastes, where its images lie: an engine with a kernel for it."""
 
     def pasted(
-        self, images: Pixels, pixels: Pixels, *, mask: NDArray[np.bool_], placements: Placements
+        self, images: Pixels, pixels: PixelsOf, *, mask: NDArray[np.bool_], placements: Placements
     ) -> Logits | None:
         """Logits ``(N, K)`` of the very bytes that ``patch.paste.paste`` makes of the arguments.
 

@@ -172,8 +172,10 @@ def _patched(unit: Unit, models: Mapping[str, Subject], *, batch: int) -> dict[s
     places = places_of(unit, data)
     engine = models[""].model
     if len(models) == 1 and isinstance(engine, answered.Pasting):
-        pixels = _pixels(unit.patch, data.ids)
-        found = engine.pasted(data.images, pixels, mask=unit.patch.mask, placements=places)
+        found = engine.pasted(
+            data.images, lambda part: _pixels(unit.patch, data.ids[part]), mask=unit.patch.mask,
+            placements=places,
+        )  # fmt: skip
         if found is not None:
             return {"": found}
     patched = {side: np.empty_like(model.clean) for side, model in models.items()}

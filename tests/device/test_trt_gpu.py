@@ -153,7 +153,7 @@ def test_an_engine_that_pastes_by_itself_answers_as_to_the_hosts_bytes(
     with TrtEngine(tmp_path / "model.onnx") as engine:
         wanted = engine(shown)
         for _ in range(3):
-            found = engine.pasted(images, pixels, mask=mask, placements=places)
+            found = engine.pasted(images, lambda part: pixels, mask=mask, placements=places)
             assert found is not None, engine.facts.notes
             np.testing.assert_array_equal(found, wanted)
         assert not any("on the host" in note for note in engine.facts.notes)

@@ -132,7 +132,9 @@ def test_the_engine_runs_on_the_bytes_of_the_reference(
         assert isinstance(engine, Pasting)
         for _ in range(2):
             host_gpu.Context.shown.clear()
-            found = engine.pasted(IMAGES, pixels, mask=MASK, placements=at)
+            found = engine.pasted(
+                IMAGES, lambda part: pixels if shared else pixels[part], mask=MASK, placements=at
+            )
             codes = np.concatenate(host_gpu.Context.shown)
             flip = np.uint8(128 if "uint8" not in text else 0)
             np.testing.assert_array_equal(codes[:COUNT].view(np.uint8), shown ^ flip)
@@ -191,7 +193,7 @@ def test_what_is_under_way_when_a_kernel_is_refused_reaches_no_later_call(wrong:
     turned[5] = 90.0
     with trt_engine.TrtEngine(wrong) as engine:
         turned_in = replace(at, degrees=turned)
-        assert engine.pasted(IMAGES, PIXELS, mask=MASK, placements=turned_in) is None
+        assert engine.pasted(IMAGES, lambda part: PIXELS, mask=MASK, placements=turned_in) is None
         codes = IMAGES.reshape(COUNT, -1)[:2].astype(np.float32) - 128
         np.testing.assert_array_equal(engine(IMAGES[:2])[:, 0], codes.sum(1))
 
@@ -204,6 +206,27 @@ def test_without_a_kernel_the_host_pastes_and_says_why(
         same_as_on_the_host(engine, unit())
         [note] = pasted_notes(engine)
     assert note.startswith("pasted on the host: Kernels are loaded through PyCUDA")
+
+
+def test_pixels_of_a_unit_are_made_once_whoever_pastes(
+    plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image's own are asked for batch by batch; by a refused kernel, not at all."""
+    noise = controls.noise(Patch(PIXELS, MASK, None), seed=0)
+    asked: list[int] = []
+
+    def pixels_of(ids: NDArray[np.int64]) -> Pixels:
+        asked.extend(ids.tolist())
+        return noise.pixels_of(ids)
+
+    work = unit(patch=replace(noise, pixels_of=pixels_of))
+    for device in (host_gpu.HostKernelDevice, host_gpu.HostDevice):
+        monkeypatch.setattr(trt_engine, "open_device", device)
+        with trt_engine.TrtEngine(plan) as engine:
+            for _ in range(2):
+                asked.clear()
+                replay.replay(work, engine.facts, subject=subject_of(engine))
+                assert asked == [*range(COUNT)]
 
 
 def test_without_a_compiler_the_host_pastes_and_says_why(
@@ -228,13 +251,13 @@ def test_who_is_shown_the_same_bytes_is_shown_the_hosts(plan: Path, host_pastes:
 
 def test_clean_images_cross_the_bus_once(plan: Path) -> None:
     with trt_engine.TrtEngine(plan, launch="one by one") as engine:
-        engine.pasted(IMAGES, PIXELS, mask=MASK, placements=places("random"))
+        engine.pasted(IMAGES, lambda part: PIXELS, mask=MASK, placements=places("random"))
         first = host_gpu.HostStream.moved_bytes
-        engine.pasted(IMAGES, PIXELS, mask=MASK, placements=places("random", seed=1))
+        engine.pasted(IMAGES, lambda part: PIXELS, mask=MASK, placements=places("random", seed=1))
         second = host_gpu.HostStream.moved_bytes - first
         others = handmade.images(COUNT, seed=5)
         at = places("plain")
-        found = engine.pasted(others, PIXELS, mask=MASK, placements=at)
+        found = engine.pasted(others, lambda part: PIXELS, mask=MASK, placements=at)
         assert found is not None
         shown = paste(others, PIXELS, mask=MASK, placements=at)
         np.testing.assert_array_equal(found, engine(shown))
@@ -267,7 +290,7 @@ def test_pasted_calls_are_graphs_too_of_what_follows_the_paste(plan: Path) -> No
         wanted = engine(shown)
         host_gpu.HostGraph.made.clear()
         for _ in range(2):
-            found = engine.pasted(images, PIXELS, mask=MASK, placements=at)
+            found = engine.pasted(images, lambda part: PIXELS, mask=MASK, placements=at)
             np.testing.assert_array_equal(found, wanted)
         assert [[kind for kind, *_ in graph.work] for graph in host_gpu.HostGraph.made] == [
             ["run", "out"], ["run", "out"]
@@ -284,7 +307,7 @@ def test_a_graph_of_a_pasted_call_that_answers_otherwise_is_refused(
     images, at = handmade.images(24), places("random", count=24)
     with trt_engine.TrtEngine(plan) as engine:
         for _ in range(2):
-            found = engine.pasted(images, PIXELS, mask=MASK, placements=at)
+            found = engine.pasted(images, lambda part: PIXELS, mask=MASK, placements=at)
             np.testing.assert_array_equal(
                 found, engine(paste(images, PIXELS, mask=MASK, placements=at))
             )
@@ -294,6 +317,11 @@ def test_a_graph_of_a_pasted_call_that_answers_otherwise_is_refused(
 def test_other_images_and_a_closed_engine_are_sentences(plan: Path) -> None:
     engine = trt_engine.TrtEngine(plan)
     with engine, pytest.raises(BadInput, match=r"uint8 images \(N, 3, 8, 8\)"):
-        engine.pasted(handmade.images(COUNT, size=9), PIXELS, mask=MASK, placements=places("plain"))
+        engine.pasted(
+            handmade.images(COUNT, size=9),
+            lambda part: PIXELS,
+            mask=MASK,
+            placements=places("plain"),
+        )
     with pytest.raises(EngineFailed, match="closed"):
-        engine.pasted(IMAGES, PIXELS, mask=MASK, placements=places("plain"))
+        engine.pasted(IMAGES, lambda part: PIXELS, mask=MASK, placements=places("plain"))
