@@ -79,21 +79,24 @@ def _built(
     asked = trt_build.key_material(trt, options, gpu=gpu_here())
     key = _digest({**asked, "model": hashlib.sha256(content).hexdigest()})
     held = facts_file.read(folder)
-    if held is not None and held.more.get(KEY) == key and _is_whole(folder, held.facts.digest):
-        return held.facts
-    with tempfile.TemporaryDirectory() as scratch:
-        save(model, Path(scratch) / MODEL)
-        plan = trt_build.plan_of(trt, Path(scratch) / MODEL, options=options)
-    save(model, folder / MODEL)
-    files.write_bytes(folder / ENGINE, plan.content)
-    facts = EngineFacts(
-        engine="trt", runtime=trt_runtime.version(trt), bits=origin.bits, precision="unknown",
-        integer_kernels=0, float_layers=(), digest=files.digest(folder / ENGINE),
-        options=asked["options"] if isinstance(asked["options"], dict) else {},
-        device=dict(provenance.device()), notes=(*_told(plan), *origin.notes, NEVER_RUN),
-    )  # fmt: skip
     own: dict[str, Json] = {KEY: key, "versions": dict(provenance.versions())}
-    facts_file.write(folder, Record(facts, origin, own | more))
+    if held is not None and held.more.get(KEY) == key and _is_whole(folder, held.facts.digest):
+        facts = held.facts
+        if NEVER_RUN not in facts.notes:
+            return facts
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            save(model, Path(scratch) / MODEL)
+            plan = trt_build.plan_of(trt, Path(scratch) / MODEL, options=options)
+        save(model, folder / MODEL)
+        files.write_bytes(folder / ENGINE, plan.content)
+        facts = EngineFacts(
+            engine="trt", runtime=trt_runtime.version(trt), bits=origin.bits, precision="unknown",
+            integer_kernels=0, float_layers=(), digest=files.digest(folder / ENGINE),
+            options=asked["options"] if isinstance(asked["options"], dict) else {},
+            device=dict(provenance.device()), notes=(*_told(plan), *origin.notes, NEVER_RUN),
+        )  # fmt: skip
+        facts_file.write(folder, Record(facts, origin, own | more))
     if not provenance.has_nvidia_driver():
         return facts
     with TrtEngine(folder / MODEL) as engine:  # what ran is read off the engine itself

@@ -34,8 +34,17 @@ class Pasting(Protocol):
         ...
 
 
-def checked(logits: Logits) -> Logits:
-    """The logits. Raises ``EngineFailed`` when one is no finite number."""
+def checked(logits: Logits, *, classes: int | None = None) -> Logits:
+    """The logits. Raises ``EngineFailed`` when one is no finite number, or not one for each class.
+
+    ``classes``: how many there are, where that is known.
+    """
+    if classes is not None and logits.shape[1:] != (classes,):
+        raise EngineFailed(
+            f"The engine answers {logits.shape} to {len(logits)} images of a model with {classes} "
+            "classes.",
+            "Export it again: qadtr-edge export.",
+        )
     if not np.isfinite(logits).all():
         raise EngineFailed(
             "The engine returned logits that are not finite numbers.",

@@ -49,13 +49,14 @@ Model = Callable[[Pixels], Logits]
 class Subject:
     """A model under test on the images of a data set.
 
-    ``digest`` stands for everything that can change its answers.
+    ``digest`` stands for everything that can change its answers. ``classes``: K, where it is known.
     """
 
     model: Model
     digest: str
     data: Dataset
     batch: int = BATCH
+    classes: int | None = None
 
     @cached_property
     def clean(self) -> Logits:
@@ -63,7 +64,7 @@ class Subject:
         starts = range(0, len(self.data), self.batch)
         images = self.data.images
         parts = [self.model(images[at : at + self.batch]) for at in starts]
-        return answered.checked(np.concatenate(parts))
+        return answered.checked(np.concatenate(parts), classes=self.classes)
 
 
 @dataclass(frozen=True)

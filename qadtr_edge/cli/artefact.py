@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from .. import console, registry
+from ..data import preprocess as preprocessing
 from ..engines import ArtefactEngine, open_artefact
 from ..errors import BadInput, Unsupported
 from ..files import digest
@@ -20,6 +21,7 @@ from .verify_answer import Row
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..integer.graph import IntegerGraph
 
 BATCH = 64
 
@@ -33,6 +35,13 @@ class Shaped(Protocol):
     def image(self) -> tuple[int, int, int]: ...
     @property
     def classes(self) -> int: ...
+
+
+class _Lowered(Protocol):
+    """What the reader makes of a file: ``export.reader.Lowered``."""
+
+    @property
+    def graph(self) -> IntegerGraph: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,20 @@ class Shown:
 
     def open(self, engine: str, *, threads: int) -> ArtefactEngine:
         return open_artefact(self.file, engine, preprocess=self.preprocess, threads=threads)
+
+    def graph(self) -> IntegerGraph:
+        """The integer graph that the file becomes.
+
+        Raises ``Unsupported`` for a file that cannot be read, with the nodes that are in the way.
+        """
+        kind = self.file.suffix.removeprefix(".")
+        if kind not in registry.names("reader"):
+            raise Unsupported(
+                f"Files that end in .{kind} are not read as an integer graph.", "Leave --patch out."
+            )
+        lower = cast("Callable[..., _Lowered]", registry.resolve("reader", kind))
+        told = preprocessing.agreed(self.file, self.preprocess)
+        return lower(self.file, preprocess=told, data=self.data).graph
 
     def load(self, engine: Shaped, split: str, *, limit: int | None) -> Dataset:
         """Images of the engine's size. Raises ``BadInput`` where size or labels do not fit it."""

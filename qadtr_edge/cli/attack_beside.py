@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from .. import console, replay
 from ..engines import ARTEFACT, open_engine
-from ..errors import BadInput, EngineFailed
+from ..errors import BadInput
 from ..runs import Run, width_name
-from ..types import FLOAT_BITS, Engine, EngineFacts, Pixels
+from ..types import FLOAT_BITS, Engine, EngineFacts
 from .attack_names import Named
 from .attack_plan import Plan
 
@@ -24,19 +24,9 @@ ORDINARY = "pgd"
 
 def subject(plan: Plan, engine: Engine) -> replay.Subject:
     """The engine before the scored images; refused is what is not one logit per class."""
-    classes = plan.classes
-
-    def answers(images: Pixels) -> replay.Logits:
-        logits = engine(images)
-        if logits.shape != (len(images), classes):
-            raise EngineFailed(
-                f"The {engine.facts.engine} engine answers {logits.shape} to {len(images)} images "
-                f"of a model with {classes} classes.",
-                "Export it again: qadtr-edge export.",
-            )
-        return logits
-
-    return replay.Subject(answers, replay.engine_digest(engine.facts), plan.test, plan.batch)
+    return replay.Subject(
+        engine, replay.engine_digest(engine.facts), plan.test, plan.batch, plan.classes
+    )
 
 
 def _network(plan: Plan, victim: str, *, bits: int) -> replay.Subject:

@@ -7,15 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
-from .. import console, registry
-from ..data import preprocess as preprocessing
+from .. import console
 from ..data.dataset import Dataset
 from ..engines import open_engine
 from ..errors import BadInput, Unsupported
 from ..integer import graph_file
-from ..integer.graph import IntegerGraph
 from ..runs import Run
 from ..types import FLOAT_BITS, Engine
 from . import attack_plan, options
@@ -112,22 +110,10 @@ class _OfFile:
 
 def _read(shown: Shown, run: Run, *, bits: int) -> None:
     """Keeps the file's integer graph in ``run``, or says that only the engine can be asked."""
-    kind = shown.file.suffix.removeprefix(".")
     try:
-        if kind not in registry.names("reader"):
-            raise Unsupported(f"Files that end in .{kind} cannot be read.", "Search the engine.")
-        lower = cast("Callable[..., _Lowered]", registry.resolve("reader", kind))
-        told = preprocessing.agreed(shown.file, shown.preprocess)
-        graph_file.save(lower(shown.file, preprocess=told, data=shown.data).graph, run.graph(bits))
+        graph_file.save(shown.graph(), run.graph(bits))
     except Unsupported as error:
         console.say(
             f"No gradients: {error.fact} Attacks that ask the engine are left: --attack "
             "patch_rs,mpa,label_search,patch_rs_universal, or --patch FILE."
         )
-
-
-class _Lowered(Protocol):
-    """What the reader makes of a file: ``export.reader.Lowered``."""
-
-    @property
-    def graph(self) -> IntegerGraph: ...

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from .. import console, registry
-from ..data import preprocess as preprocessing
-from ..errors import Unsupported
 from ..runs import width_name
 from ..types import Json, Pixels
 from .artefact import Shown
@@ -81,26 +79,11 @@ def of_file(shown: Shown, *, patch: Path, seed: int) -> Row:
 
     Raises ``Unsupported`` for a file that cannot be read, with the nodes that are in the way.
     """
-    kind = shown.file.suffix.removeprefix(".")
-    if kind not in registry.names("reader"):
-        raise Unsupported(
-            f"--patch counts on an integer graph, and files in .{kind} are not read as one.",
-            "Leave --patch out.",
-        )
-    lower = cast("Callable[..., _Lowered]", registry.resolve("reader", kind))
-    told = preprocessing.agreed(shown.file, shown.preprocess)
-    graph = lower(shown.file, preprocess=told, data=shown.data).graph
+    graph = shown.graph()
     depth, rows, columns = graph.tensors[graph.input].shape
     form = _Form((depth, rows, columns), graph.classes)
     images = shown.load(form, "test", limit=shown.limit or IMAGES).images
     return count(graph, images, patch=patch, seed=seed)
-
-
-class _Lowered(Protocol):
-    """What the reader makes of a file: ``export.reader.Lowered``."""
-
-    @property
-    def graph(self) -> IntegerGraph: ...
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,25 @@ def test_every_node_type_builds_at_every_width(name: str, bits: int, tmp_path: P
     assert (tmp_path / "model.engine").stat().st_size > 10_000
 
 
+def test_an_engine_that_never_ran_is_opened_again_where_a_gpu_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = handmade.GRAPHS["residual"]()
+    trt.build(graph, tmp_path, options=ONE)
+    built = (tmp_path / "model.engine").read_bytes()
+
+    def fails(path: Path) -> None:
+        raise EngineFailed(f"{path} does not open.", "Look at the driver.")
+
+    monkeypatch.setattr(provenance, "has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(trt, "gpu_here", dict)
+    monkeypatch.setattr(trt, "TrtEngine", fails)
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="does not open"):
+            trt.build(graph, tmp_path, options=ONE)
+        assert (tmp_path / "model.engine").read_bytes() == built, "two builds are never alike"
+
+
 @pytest.mark.parametrize("name", handmade.GRAPHS)
 def test_turing_too_where_a_product_with_float_results_is_a_convolution(
     name: str, tmp_path: Path

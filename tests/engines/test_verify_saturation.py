@@ -86,7 +86,7 @@ def test_what_cannot_be_counted_on_is_a_sentence_before_any_work(
     told = {"data": str(data), "images": IMAGES}
     with pytest.raises(Unsupported, match="weights that are not quantized"):
         verify(artefact=tmp_path / "float.onnx", patch=white, **told)
-    with pytest.raises(Unsupported, match=r"files in \.tflite are not read"):
+    with pytest.raises(Unsupported, match=r"Files that end in \.tflite are not read"):
         verify(artefact=tmp_path / "model.tflite", patch=white, engine="litert", **told)
     large = tmp_path / "large.npz"
     side = foreign.SIDE_PX + 1
