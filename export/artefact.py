@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Pixels
 
 from . import observe, reader, reader_file
 from . import session as sessions
-from .calls import check_images, closed
+from .calls import Opened, check_images, closed
 from .facts import Origin
 from .parity import exposed
 from .reader_input import Form, contract
@@ -37,7 +36,7 @@ Outputs = list[NDArray[np.generic]]
 _KINDS = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
 
 
-class OrtArtefact:
+class OrtArtefact(Opened):
     """An ONNX classifier as it ships.
 
     ``image``: (3, H, W) of the pixels it takes; ``classes``: its outputs that are classes.
@@ -111,17 +110,6 @@ class OrtArtefact:
 
     def close(self) -> None:
         self._run = self._closed  # the session goes with its last reference
-
-    def __enter__(self) -> OrtArtefact:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _closed(self, *_: object) -> Outputs:
         raise closed(self.path)

@@ -1,14 +1,38 @@
-"""What every engine says of a file or a call that it cannot serve: one sentence, one remedy."""
+"""What every engine has: its end, and what it says of a file or a call that it cannot serve."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qadtr_edge.errors import BadInput, EngineFailed
 from qadtr_edge.types import Pixels
+
+T = TypeVar("T", bound="Opened")
+
+
+class Opened(ABC):
+    """An engine: open once it is made, closed at the end of its block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of what the runtime holds; every call after it raises ``EngineFailed``."""
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def content_of(artefact: Path) -> bytes:

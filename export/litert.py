@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import numpy as np
@@ -25,7 +24,7 @@ from qadtr_edge.errors import EngineFailed, MissingDependency, Unsupported
 from qadtr_edge.types import FLOAT_BITS, EngineFacts, Json, Parity, Pixels
 
 from . import gate
-from .calls import check_images, check_logits, closed, content_of
+from .calls import Opened, check_images, check_logits, closed, content_of
 from .gate import Kernel
 from .reader_input import Form, contract
 
@@ -82,7 +81,7 @@ class _Grid:
         return centred.astype(np.float32) * np.float32(self.scale)
 
 
-class LiteRtEngine:
+class LiteRtEngine(Opened):
     """A .tflite classifier as it ships, called image by image, as such files are deployed.
 
     ``preprocess`` says which real values the network was trained on; an integer input has them
@@ -142,17 +141,6 @@ class LiteRtEngine:
 
     def close(self) -> None:
         self._runner = None
-
-    def __enter__(self) -> LiteRtEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _one(self, image: Pixels) -> NDArray[np.float32]:
         """All outputs for one image ``(1, 3, H, W)``, dequantized."""

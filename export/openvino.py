@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from qadtr_edge.types import EngineFacts, Json, Parity, Pixels
 from . import facts as facts_file
 from . import isa, openvino_observe, parity
 from . import openvino_runtime as runtime
-from .calls import check_images, check_logits, closed, content_of
+from .calls import Opened, check_images, check_logits, closed, content_of
 from .dialects import OPENVINO
 from .facts import Origin, Record
 from .fp32 import float_origin, spell_float
@@ -129,7 +128,7 @@ def _reveal(
     return Revealed(tensors, hidden, ("showing the layers changed the logits",))
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Opened):
     """An ONNX file on OpenVINO's CPU plugin.
 
     ``hint``: ``latency`` answers with all threads on one batch; ``throughput`` splits the images
@@ -184,17 +183,6 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._requests = []
-
-    def __enter__(self) -> OpenVinoEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _parts(self, images: Pixels) -> list[Pixels]:
         """The images as they are run: equal shares of the streams, or batches of the fixed size."""

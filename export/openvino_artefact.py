@@ -7,7 +7,6 @@ are left out.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from qadtr_edge.types import FLOAT_BITS, EngineFacts, Parity, Pixels
 
 from . import openvino_observe, parity, reader, reader_file
 from . import openvino_runtime as runtime
-from .calls import check_images, check_logits, closed, content_of
+from .calls import Opened, check_images, check_logits, closed, content_of
 from .facts import Origin
 from .parity import OnBatch, Revealed, unheard
 from .reader_input import Form, contract
@@ -27,7 +26,7 @@ from .reader_input import Form, contract
 _KINDS = {"f32": "float32", "u8": "uint8", "i8": "int8"}
 
 
-class OpenVinoArtefact:
+class OpenVinoArtefact(Opened):
     """An ONNX classifier as it ships.
 
     ``image``: (3, H, W) of the pixels it takes; ``classes``: its outputs that are classes.
@@ -94,17 +93,6 @@ class OpenVinoArtefact:
 
     def close(self) -> None:
         self._request = None
-
-    def __enter__(self) -> OpenVinoArtefact:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _answers(self, images: Pixels) -> NDArray[np.float32]:
         """All outputs ``(N, K) float32``; black images fill the last fixed batch."""

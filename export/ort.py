@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,7 @@ from qadtr_edge.types import EngineFacts, Json, Pixels
 from . import facts as facts_file
 from . import isa, observe
 from . import session as sessions
-from .calls import check_images, check_logits, closed, content_of
+from .calls import Opened, check_images, check_logits, closed, content_of
 from .dialects import ORT, PORTABLE
 from .facts import PORTABLE_DIGEST, Origin, Record
 from .onnx_file import INPUT, OUTPUT, PROPERTY_BITS, save
@@ -77,7 +76,7 @@ class _Input(Protocol):
     shape: Sequence[int | str]
 
 
-class OrtEngine:
+class OrtEngine(Opened):
     """A model file on onnxruntime.
 
     ``x64_quant_precision`` makes results exact on x86 CPUs without VNNI at half the speed; other
@@ -127,17 +126,6 @@ class OrtEngine:
 
     def close(self) -> None:
         self._run = self._closed  # the session goes with its last reference
-
-    def __enter__(self) -> OrtEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _closed(self, *_: object) -> list[NDArray[np.float32]]:
         raise closed(self.path)

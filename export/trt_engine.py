@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -24,7 +24,7 @@ from qadtr_edge.types import EngineFacts, Pixels, Placements
 
 from . import facts as facts_file
 from . import trt_inspect, trt_runtime
-from .calls import check_images, check_logits, closed, content_of
+from .calls import Opened, check_images, check_logits, closed, content_of
 from .onnx_file import OUTPUT
 from .trt_paste import GpuPaste, Unit
 from .trt_slot import Device, Slot, Tensor
@@ -55,7 +55,7 @@ def gpu_here() -> dict[str, str]:
         device.close()
 
 
-class TrtEngine:
+class TrtEngine(Opened):
     """An engine on an NVIDIA GPU: ``model.engine`` beside the ONNX file named, or a plan itself.
 
     ``threads`` is accepted as of every engine; a GPU has no use for it. ``launch``: a call as one
@@ -187,17 +187,6 @@ class TrtEngine:
             self._slots = []  # contexts go before the engine, the engine before its memory
             del self._engine
             self._device.close()
-
-    def __enter__(self) -> TrtEngine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _observed(self) -> EngineFacts:
         origin = facts_file.origin_of(self._plan_path, digest=self._digest, bits=8)
