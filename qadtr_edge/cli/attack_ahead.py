@@ -23,10 +23,11 @@ class Ahead:
     """
 
     def __init__(self, *, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(1) if provenance.usable_cores() >= 2 * threads else None
+        is_beside = provenance.usable_cores() >= 2 * threads
+        self._pool = ThreadPoolExecutor(1, initializer=self._begun) if is_beside else None
         self._failures: list[Callable[[], BaseException | None]] = []
         self._given_up = threading.Event()
-        self._caller = threading.get_ident()
+        self._caller, self._maker = threading.get_ident(), 0
         self._watch = ExitStack()
 
     def make(self, function: Callable[[], T]) -> Future[T]:
@@ -55,10 +56,15 @@ class Ahead:
             self._pool.shutdown(cancel_futures=kind is not None)
         self._watch.close()
 
+    def _begun(self) -> None:
+        self._maker = threading.get_ident()
+
     def _check(self) -> None:
-        if threading.get_ident() != self._caller:
-            if self._given_up.is_set():
-                raise CancelledError
+        """What concerns the two threads of this block; others may work beside them."""
+        thread = threading.get_ident()
+        if thread == self._maker and self._given_up.is_set():
+            raise CancelledError
+        if thread != self._caller:
             return
         for failure in self._failures:
             if (error := failure()) is not None:

@@ -95,6 +95,27 @@ def test_an_error_of_the_search_ends_the_crafting() -> None:
         progress.advance()  # nobody watches any more
 
 
+@pytest.mark.usefixtures("cores")
+def test_work_of_other_threads_is_left_alone() -> None:
+    def fails() -> None:
+        raise BadInput("The victim is right on no image.", "Give more.")
+
+    told: list[int] = []
+
+    def elsewhere() -> None:
+        with console.Progress("Elsewhere", 1) as progress:
+            progress.advance()
+        told.append(1)
+
+    with Ahead(threads=1) as ahead:
+        made = ahead.make(fails)
+        assert made.exception() is not None
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        other.join()
+    assert told
+
+
 def test_two_bars_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(screen, "isatty", lambda: True)
