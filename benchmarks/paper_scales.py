@@ -61,7 +61,7 @@ WHOLE = tuple(
     replace(entry, deep=False)
     for entry in (
         *MAIN[:4],
-        Entry("qadtr -gir, 2.4 epochs", "qadtr", ("gir.variant=off",), epochs=1.5),
+        Entry("qadtr -gir, 75 % patched", "qadtr", ("gir.variant=off", "share=0.75")),
         MAIN[4],
     )
 )
