@@ -26,9 +26,9 @@ def page(scale: Scale, found: Iterable[Row]) -> str:
     return "\n\n".join([
         f"Scale: **{scale.name}**. ASR in % on the engine [95 %], excess over the matched control "
         "in points, then the simulation's ASR on the same bytes.",
-        "Everything at a glance: clean accuracy, then ASR of the float network's unseen patches at "
-        "random places, of one of them at the worst place, of noise there, and of the search on "
-        "the engine; widths from left to right.",
+        "Everything at a glance: clean accuracy on all test images, then ASR of the float "
+        "network's unseen patches at random places, of one of them at the worst place, of noise "
+        "there, and of the search on the engine; widths from left to right.",
         _summary(scale, listed),
         "Universal patches at random places",
         _table(scale, [row for row in cells if row["tier"] == "T1"]),

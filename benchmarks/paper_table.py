@@ -1,7 +1,9 @@
 """Claim: what arXiv 2503.07058 says of QADT-R, checked one by one, on fake quantization and on the
 real integer engine.
 
-    QADTR_DATA=DIR python benchmarks/paper_table.py --scale smoke|cpu|cpu-whole|full [--weights FILE]
+    QADTR_DATA=DIR python benchmarks/paper_table.py --scale NAME [--weights FILE]
+
+``NAME`` is smoke, cpu, cpu-whole (the same on all training images) or full.
 
 Trains every network of the scale with the command line a user has, exports it, crafts patches on
 the undefended networks and on the network itself, shows them to onnxruntime's engine and to the
