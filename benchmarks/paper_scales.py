@@ -54,6 +54,7 @@ ABLATIONS = (
     Entry("qadtr -gir, random order", "qadtr", ("gir.variant=off", "dbwt.order=random"),
           deep=False),
     Entry("pbat whole", "pbat", deep=False),
+    Entry("triqdef", "triqdef", deep=False, bits=(32, 8, 4, 2)),
 )  # fmt: skip
 
 
