@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _timed(run: Path, cores: int, asked: dict[str, str]) -> tuple[float, object]:
-    """Seconds of the suite on that many cores, and the rows it answers."""
+    """Seconds of the attack on that many cores, and the rows it answers."""
     words = [word for name, value in asked.items() for word in (f"--{name}", value)]
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """The cells of the paper table, out of the results of its runs: counts pooled over patch seeds.
 
-ASR is fooled / eligible on the engine that is named; a cell
-of several patches pools their counts, while its interval is that of a bootstrap over images, with
-all patches of an image one cluster. Excess is over the strongest occlusion control of the same
-mask, places and number of tries. Clean accuracy is counted on all test images, on the engine.
+ASR is fooled / eligible on the engine that is named; a cell of several patches pools their counts,
+while its interval is that of a bootstrap over images, with all patches of an image one cluster.
+Excess is over the strongest occlusion control of the same mask, places and number of tries. Clean
+accuracy is counted on all test images, on the engine.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ..data.dataset import Dataset
 from ..patch.shape import RECTANGLE
 from ..types import Json, Labels, Pixels, PlacedPatches
 from .patch_rs import Judged, PatchRs
-from .queries import Ledger, Logits, Model, Told, require_scores
+from .queries import Ledger, Logits, Model, Told
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class PatchRsDifferential:
         return {**self._walk.parameters, "original": self.original.digest}
 
     def budget(self, image_px: tuple[int, int]) -> int:
-        return self.queries
+        return self._walk.budget(image_px)
 
     def require(self, clean: Logits) -> None:
-        require_scores(clean)
+        self._walk.require(clean)
 
     def search(
         self, model: Model, data: Dataset, *, clean: Logits, seed: int, batch: int, told: Told
