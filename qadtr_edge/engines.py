@@ -10,6 +10,8 @@ from typing import Protocol, cast
 from . import registry
 from .data import preprocess as preprocessing
 from .errors import BadInput
+from .files import digest
+from .integer.graph import IntegerGraph
 from .runs import DEFAULT_ROOT, Run, open_run
 from .types import Engine
 
@@ -70,3 +72,9 @@ def artefact_of(run: Run, engine: str, *, bits: int) -> Path:
             f"Make it: qadtr-edge export{place} --engine {engine} --bits {bits}.",
         )
     return artefact
+
+
+def is_stale(run: Run, graph: IntegerGraph) -> bool:
+    """Whether ``graph`` was exported from another checkpoint than the one the run holds."""
+    made_from = graph.source.get("checkpoint")
+    return bool(made_from) and run.checkpoint.is_file() and made_from != digest(run.checkpoint)

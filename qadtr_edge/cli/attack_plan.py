@@ -12,6 +12,7 @@ import numpy as np
 from .. import console, data, replay
 from ..attacks import controls
 from ..data.dataset import Dataset
+from ..engines import is_stale
 from ..errors import BadInput, UnknownName
 from ..files import digest
 from ..integer import graph_file
@@ -230,10 +231,7 @@ def require_fresh(run: Run, bits: int) -> None:
     The simulation would be another network than the engine. The float model keeps no graph.
     """
     path = run.graph(bits)
-    if not path.is_file() or not run.checkpoint.is_file():
-        return
-    made_from = graph_file.load(path).source.get("checkpoint")
-    if made_from and made_from != digest(run.checkpoint):
+    if path.is_file() and is_stale(run, graph_file.load(path)):
         raise BadInput(
             f"The engines of {run.folder} at {bits} bits were exported from another checkpoint.",
             f"Export again: qadtr-edge export --run {run.folder} --bits {bits}.",

@@ -9,9 +9,9 @@ from typing import Annotated, cast
 import typer
 
 from .. import console, registry
-from ..engines import artefact_of, open_engine
+from ..engines import artefact_of, is_stale, open_engine
 from ..errors import BadInput
-from ..files import digest, write_json
+from ..files import write_json
 from ..integer import graph_file
 from ..integer.graph import IntegerGraph
 from ..runs import DEFAULT_ROOT, Run, open_run, read_manifest, record, width_name
@@ -92,7 +92,11 @@ def verify(
     of_width: dict[int, Pixels] = {}
     for name, width in chosen:
         graph = graph_file.load(opened.graph(width))
-        _warn_if_stale(opened, graph, width)
+        if is_stale(opened, graph):
+            console.say(
+                f"Warning: {opened.graph(width)} was exported from another checkpoint than the one "
+                f"in {opened.folder}; `qadtr-edge export --run {opened.folder}` makes it anew."
+            )
         source = _source(graph, data)
         if source not in loaded:
             loaded[source] = _images(source, root=data_root, limit=images)
@@ -159,15 +163,6 @@ def _chosen(run: Run, engine: str, bits: str | None) -> list[tuple[str, int]]:
     if not found:
         raise BadInput(f"{run.folder} holds no engine to verify.", "Make one: qadtr-edge export.")
     return found
-
-
-def _warn_if_stale(run: Run, graph: IntegerGraph, bits: int) -> None:
-    made_from = graph.source.get("checkpoint")
-    if made_from and run.checkpoint.is_file() and digest(run.checkpoint) != made_from:
-        console.say(
-            f"Warning: {run.graph(bits)} was exported from another checkpoint than the one in "
-            f"{run.folder}; `qadtr-edge export --run {run.folder}` makes it anew."
-        )
 
 
 def _source(graph: IntegerGraph, data: str | None) -> tuple[str, int]:
