@@ -1,9 +1,9 @@
 """The cells of the paper table, out of the results of its runs: counts pooled over patch seeds.
 
 ASR is fooled / eligible on the engine that is named; a cell of several patches pools their counts,
-while its interval is that of a bootstrap over images, with all patches of an image one cluster.
-Excess is over the strongest occlusion control of the same mask, places and number of tries. Clean
-accuracy is counted on all test images, on the engine.
+and its interval is that of drawing images and patches anew. Excess is over the strongest occlusion
+control of the same mask, places and number of tries. Clean accuracy is counted on all test images,
+on the engine. What claims are tested on beside the counts lies under ``DRAWN`` and is not stored.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import paper_draws
+from paper_draws import Flags, Floats
 from paper_scales import Entry, Scale
 
 from qadtr_edge import metrics
@@ -28,7 +30,7 @@ from qadtr_edge.runs import Run, read_manifest
 from qadtr_edge.types import Result
 
 Row = dict[str, object]
-RESAMPLES = 2000
+DRAWN = ("samples", "excess_samples", "right")
 
 
 @dataclass(frozen=True)
@@ -59,26 +61,38 @@ def rows(scale: Scale, root: Path) -> list[Row]:
     return found
 
 
+def samples(row: Row, name: str = "samples") -> Floats:
+    """A cell's rate, or its excess, in each draw, ``(RESAMPLES,)``."""
+    return cast(Floats, row[name])
+
+
+def stored(found: list[Row]) -> list[Row]:
+    """The rows as they are recorded."""
+    return [{name: row[name] for name in row if name not in DRAWN} for row in found]
+
+
 def _network(entry: Entry, run: Run, *, seed: int, test: Dataset) -> Row:
     """What it cost, and its clean accuracy on the engine at each width."""
     stages = cast(dict[str, dict[str, object]], read_manifest(run).get("stages", {}))
     log = run.log.read_text().splitlines() if run.log.is_file() else []  # none: not trained here
     last = {line["phase"]: line for line in map(json.loads, log)}.values()
-    clean = {str(bits): _clean(run, test, bits=bits) for bits in run.widths("ort")}
+    right = {str(bits): _right(run, test, bits=bits) for bits in run.widths("ort")}
+    clean = {bits: {"right": int(each.sum()), "n": len(each)} for bits, each in right.items()}
     return {
         "kind": "network", "defence": entry.name, "seed": seed, "state": "run",
         "recipe": entry.recipe, "settings": list(entry.settings), "epochs_factor": entry.epochs,
         "seconds": sum(line["seconds"] for line in last),
-        "images_seen": sum(line["images"] for line in last), "clean": clean,
+        "images_seen": sum(line["images"] for line in last), "clean": clean, "right": right,
         "trained": stages.get("train", {}).get("git"), "last": [*last][-1:],
     }  # fmt: skip
 
 
-def _clean(run: Run, test: Dataset, *, bits: int) -> dict[str, int]:
+def _right(run: Run, test: Dataset, *, bits: int) -> Flags:
+    """Which test images the engine gets right."""
     with open_engine(run, "ort", bits=bits) as engine:
         subject = Subject(engine, engine.facts.digest, test)
-        right = metrics.predicted(subject.clean) == test.labels
-    return {"right": int(right.sum()), "n": len(test)}
+        right: Flags = metrics.predicted(subject.clean) == test.labels
+    return right
 
 
 def _cells(entry: Entry, run: Run, *, seed: int) -> list[Row]:
@@ -89,36 +103,34 @@ def _cells(entry: Entry, run: Run, *, seed: int) -> list[Row]:
         if row.mask_digest != mask_digest(np.ones((row.patch_rows_px, row.patch_columns_px), bool)):
             patch += " circle"
         by_cell[Cell(row.attack, row.victim, row.placement, patch, row.bits)].append(row)
-    occlusion: dict[tuple[str, str, int], float] = {}
-    for cell, members in by_cell.items():
-        if cell.attack in OCCLUSION:
-            key = (cell.placement, cell.patch, cell.bits)
-            counts = members[0].counts
-            rate = metrics.rate(counts.fooled, counts.eligible)
-            occlusion[key] = max(occlusion.get(key, 0.0), rate)
-    return [
-        _row(entry, seed, cell, members, store, occlusion.get(
-            (cell.placement, cell.patch, cell.bits)
-        ))
-        for cell, members in by_cell.items()
-    ]  # fmt: skip
+    found = [_row(entry, seed, cell, members, store) for cell, members in by_cell.items()]
+    for row in found:
+        beside = [other for other in found if other["attack"] in OCCLUSION and all(
+            other[name] == row[name] for name in ("placement", "patch", "bits"))]  # fmt: skip
+        control = max(beside, key=lambda other: cast(float, other["asr"]), default=None)
+        row |= {"control_asr": control and control["asr"], "excess": None}
+        if control is not None:
+            row["excess"] = cast(float, row["asr"]) - cast(float, control["asr"])
+            row["excess_samples"] = samples(row) - samples(control)
+    return found
 
 
-def _row(
-    entry: Entry, seed: int, cell: Cell, members: Sequence[Result], store: Store,
-    control: float | None,
-) -> Row:  # fmt: skip
+def _row(entry: Entry, seed: int, cell: Cell, members: Sequence[Result], store: Store) -> Row:
     counts = [row.counts for row in members]
     fooled, eligible = sum(c.fooled for c in counts), sum(c.eligible for c in counts)
     each = [metrics.rate(c.fooled, c.eligible) for c in counts]
-    low, high = _interval(members, store)
+    drawn = _drawn(entry, seed, cell, members, store)
+    if len(members) == 1:
+        found = metrics.wilson(fooled, eligible)
+        low, high = found.low, found.high
+    else:
+        low, high = paper_draws.middle(drawn)
     row: Row = {
         "kind": "cell", "defence": entry.name, "seed": seed, **asdict(cell),
         "tier": members[0].tier, "threat": members[0].threat, "patches": len(members),
         "n": counts[0].n, "fooled": fooled, "eligible": eligible, "asr": fooled / eligible,
         "low": low, "high": high, "each_patch": [round(rate, 4) for rate in each],
-        "control_asr": control, "excess": None if control is None else fooled / eligible - control,
-        "queries_median": members[0].queries_median,
+        "samples": drawn, "queries_median": members[0].queries_median,
     }  # fmt: skip
     if all(c.both_eligible is not None for c in counts):
         sim_only = sum(cast(int, c.sim_only) for c in counts)
@@ -134,17 +146,11 @@ def _row(
     return row
 
 
-def _interval(members: Sequence[Result], store: Store) -> tuple[float, float]:
-    """95 % of the pooled rate: Wilson for one patch, else a bootstrap over images."""
-    if len(members) == 1:
-        found = metrics.wilson(members[0].counts.fooled, members[0].counts.eligible)
-        return found.low, found.high
-    outcomes = [store.outcomes(row.key) for row in members]
+def _drawn(entry: Entry, seed: int, cell: Cell, members: Sequence[Result], store: Store) -> Floats:
+    """The cell's rate in each draw; patches shown to several networks are drawn for all alike."""
+    outcomes = [store.outcomes(m.key) for m in sorted(members, key=lambda m: m.patch_digest)]
     truth = outcomes[0].truth
     able = np.stack([metrics.eligible(each.clean.labels, truth) for each in outcomes])
     won = able & np.stack([metrics.succeeded(each.patched.labels, truth) for each in outcomes])
-    fooled, eligible = won.sum(0), able.sum(0)
-    chosen = np.random.default_rng(0).integers(0, len(truth), (RESAMPLES, len(truth)))
-    rates = fooled[chosen].sum(1) / np.maximum(1, eligible[chosen].sum(1))
-    low, high = np.quantile(rates, (0.025, 0.975))
-    return float(low), float(high)
+    maker = f"{entry.name} {seed}" if cell.victim.startswith("own ") else ""
+    return paper_draws.rates(won, able, patches=f"{cell.victim} {cell.patch} {maker}")

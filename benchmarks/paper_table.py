@@ -27,6 +27,7 @@ from pathlib import Path
 
 import paper_cells
 import paper_claims
+import paper_page
 import paper_rows
 import records
 from paper_scales import SCALES, Entry, Scale
@@ -56,12 +57,13 @@ def main() -> None:
     if not options.table:
         _all(scale, options)
     rows = paper_rows.rows(scale, root)
+    rows = [*paper_rows.stored(rows), *paper_claims.claims(scale, rows)]
     path = records.append(
         "paper_table",
         options={"scale": asdict(scale), "weights": _name(options.weights)},
         rows=rows,
     )
-    page = paper_claims.page(scale, rows)
+    page = paper_page.page(scale, rows)
     (records.RESULTS / f"paper_table_{scale.name}.md").write_text(page + "\n")
     print(page)
     console.say(f"Rows: {path}")
