@@ -29,6 +29,9 @@ from qadtr_edge.runs import Run
 from qadtr_edge.types import FLOAT_BITS, Patch
 
 PLACEMENT = "plain"
+TRIES = "tries"
+"""The control of the search: as many of its random starts, at random places, none improved."""
+
 CONTROL = replay.Attacked("", knowledge="none", victim="none", tier="T0", threat="T-A")
 
 
@@ -176,9 +179,14 @@ def _units(
         return  # the float engine is no claim of the paper's, and takes its time
     for side in table.scale.swept_px if entry.deep else table.scale.swept_px[:1]:
         yield from _swept(table.scale, made, subject=subject, own=own, side=side)
-    walk = PatchRs(patch_px=(table.scale.sizes[0],) * 2, queries=table.scale.queries)
     if entry.deep or bits == max(width for width in own.widths("ort") if width != FLOAT_BITS):
+        side, count = table.scale.sizes[0], table.scale.queries
+        walk = PatchRs(patch_px=(side, side), queries=count)
         yield _searched(walk, f"ort w{bits}", subject=subject, own=own), entry.deep
+        tries = PatchRs(patch_px=(side, side), queries=count, restarts=count)
+        unit = _searched(tries, "none", subject=subject, own=own)
+        said = replace(CONTROL, name=TRIES, threat=PatchRs.threat)
+        yield replay.Unit(said, unit.patch, unit.policy, unit.seed), False
 
 
 def _swept(

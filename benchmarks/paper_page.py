@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import cast
 
 import records
+from paper_cells import TRIES
 from paper_claims import is_seen, mean_asr, of, widths
 from paper_rows import Row
 from paper_scales import Scale
@@ -25,8 +26,8 @@ def page(scale: Scale, found: Iterable[Row]) -> str:
         "patches and images anew; those of one patch, as in the sweeps, are Wilson's.",
         "Everything at a glance: clean accuracy on all test images, then ASR of the float "
         "network's unseen patches at random places, of one of them at its worst place on a grid, "
-        "of noise there, and of a search on the engine, one patch and place for each image. No "
-        "control had as many tries as the search. Widths from left to right.",
+        "of noise there, of a search on the engine, one patch and place for each image, and of as "
+        "many random patches and places. Widths from left to right.",
         _summary(scale, listed),
         "Universal patches at random places",
         _table(scale, [row for row in cells if row["tier"] == "T1"]),
@@ -50,7 +51,7 @@ def _summary(scale: Scale, found: list[Row]) -> str:
     for network in (row for row in found if row["kind"] == "network"):
         name = str(network["defence"])
         if "seconds" not in network:
-            lines.append([_name(scale, network), "*not run*", *[""] * 5])
+            lines.append([_name(scale, network), "*not run*", *[""] * 6])
             continue
         cells = [row for row in found if row["kind"] == "cell" and row["seed"] == network["seed"]]
         clean = cast(dict[str, dict[str, int]], network["clean"])
@@ -65,13 +66,15 @@ def _summary(scale: Scale, found: list[Row]) -> str:
             [mean_asr([row for row in of(cells, name, tier="T0", bits=bits, patch=side)
                        if str(row["placement"]).startswith("sweep")]) for bits in widths(scale)],
             [mean_asr(of(cells, name, tier="T4", bits=bits)) for bits in widths(scale)],
+            [mean_asr([row for row in of(cells, name, tier="T0", bits=bits)
+                       if row["attack"] == TRIES]) for bits in widths(scale)],
         ]  # fmt: skip
         spoken = (" / ".join("-" if r is None else f"{100 * r:.1f}" for r in c) for c in columns)
         lines.append([_name(scale, network), f"{network['seconds']:.0f}", *spoken])
     small = f"{scale.sizes[0]}x{scale.sizes[0]}"
     head = ["network", "seconds of training", "clean", "unseen, random places",
             f"{side}, worst place of stride {scale.stride}", "noise, the same places",
-            f"engine search, {small}, {scale.queries:,} queries"]  # fmt: skip
+            f"engine search, {small}, {scale.queries:,} queries", "random tries"]  # fmt: skip
     return records.table(head, lines)
 
 

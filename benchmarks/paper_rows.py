@@ -17,6 +17,7 @@ from typing import cast
 
 import numpy as np
 import paper_draws
+from paper_cells import TRIES
 from paper_draws import Flags, Floats
 from paper_scales import Entry, Scale
 
@@ -30,6 +31,7 @@ from qadtr_edge.runs import Run, read_manifest
 from qadtr_edge.types import Result
 
 Row = dict[str, object]
+CONTROLS = (*OCCLUSION, TRIES)
 DRAWN = ("samples", "excess_samples", "right")
 
 
@@ -105,7 +107,7 @@ def _cells(entry: Entry, run: Run, *, seed: int) -> list[Row]:
         by_cell[Cell(row.attack, row.victim, row.placement, patch, row.bits)].append(row)
     found = [_row(entry, seed, cell, members, store) for cell, members in by_cell.items()]
     for row in found:
-        beside = [other for other in found if other["attack"] in OCCLUSION and all(
+        beside = [other for other in found if other["attack"] in CONTROLS and all(
             other[name] == row[name] for name in ("placement", "patch", "bits"))]  # fmt: skip
         control = max(beside, key=lambda other: cast(float, other["asr"]), default=None)
         row |= {"control_asr": control and control["asr"], "excess": None}
