@@ -226,7 +226,11 @@ def _transfer_table(carried: dict[str, Json]) -> Table:
         names = ("crafted_at", "replayed_at", "heuristic", "asr")
         rows.append(tuple(str(pair[name]) for name in names))
     rank = carried["spearman"]
-    spoken = "too few pairs for a rank correlation" if rank is None else f"Spearman {rank}"
+    spoken = (
+        "no rank correlation: fewer than three pairs of widths, or no difference between them"
+        if rank is None
+        else f"Spearman {rank} over {carried['pairs_ranked']} pairs of widths (p {carried['p']})"
+    )
     return Table(
         f"Transfer heuristic against measured transfer on {carried['engine']}: {spoken}",
         ("crafted at", "replayed at", "heuristic", "ASR"),

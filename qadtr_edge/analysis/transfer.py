@@ -2,23 +2,27 @@
 
 Cosine + Edge IoU + HOG cosine of two widths (TriQDef, arXiv 2508.12132) beside the success of
 patches crafted at one and replayed at the other, where the run's results hold any. Spearman's rank
-correlation over ordered pairs of widths; this project's definition of the comparison.
+correlation over pairs of widths: the heuristic is the same both ways round, so the two directions
+of a pair are one point, their mean. This project's definition of the comparison.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, streams
 from ..resampling import number
 from ..types import FLOAT_BITS, Json, Result
 
 FEWEST = 3
 """Pairs below which no rank correlation is given."""
+
+ORDERS = 9_999
+"""Orders that the p value is over: all there are where these are no more (7 pairs), else drawn."""
 
 Widths = tuple[int, int]
 Setting = tuple[str, str, str, str, int, str]
@@ -56,23 +60,22 @@ def measured(rows: Iterable[Result]) -> tuple[Mapping[Widths, float], Setting | 
 
 
 def compared(heuristic: Mapping[Widths, float], rows: Iterable[Result]) -> dict[str, Json] | None:
-    """Heuristic and measured transfer of each ordered pair, and their rank correlation.
+    """Heuristic and measured transfer of each ordered pair, and their rank correlation over pairs.
 
-    ``heuristic`` is by unordered pair, either way round. ``None`` when nothing was measured;
-    the correlation is ``None`` below three pairs, or when either side is constant.
+    ``heuristic`` is by unordered pair, either way round; the measured success of a pair is the mean
+    of the directions there are. ``None`` when nothing was measured; the correlation and its p are
+    ``None`` below three pairs, or when either side is constant.
     """
     transfer, setting = measured(rows)
     both = {**heuristic, **{(b, a): value for (a, b), value in heuristic.items()}}
     pairs = [pair for pair in transfer if pair in both]
     if not pairs or setting is None:
         return None
-    expected, won = ([side[pair] for pair in pairs] for side in (both, transfer))
-    correlation, p_value = float("nan"), float("nan")
-    if len(pairs) >= FEWEST and len(set(expected)) > 1 and len(set(won)) > 1:
-        from scipy.stats import spearmanr
-
-        found = spearmanr(expected, won)
-        correlation, p_value = float(found.statistic), float(found.pvalue)
+    won: dict[frozenset[int], list[float]] = defaultdict(list)
+    for pair in pairs:
+        won[frozenset(pair)].append(transfer[pair])
+    expected = [both[min(pair), max(pair)] for pair in won]
+    correlation, p_value = ranked(expected, [float(np.mean(rates)) for rates in won.values()])
     return {
         "engine": setting[0],
         "attack": setting[1],
@@ -88,4 +91,24 @@ def compared(heuristic: Mapping[Widths, float], rows: Iterable[Result]) -> dict[
         ],
         "spearman": number(correlation),
         "p": number(p_value),
+        "pairs_ranked": len(won),
     }
+
+
+def ranked(expected: Sequence[float], won: Sequence[float]) -> tuple[float, float]:
+    """Spearman's rank correlation and its two-sided p, by the orders that ``won`` could have.
+
+    NaN for both below ``FEWEST`` pairs, or when either side is constant.
+    """
+    if len(won) < FEWEST or len(set(expected)) == 1 or len(set(won)) == 1:
+        return float("nan"), float("nan")
+    from scipy.stats import permutation_test, rankdata
+
+    ranks = [rankdata(side) - (len(won) + 1) / 2 for side in (won, expected)]
+    units = [each / np.linalg.norm(each) for each in ranks]
+    found = permutation_test(
+        (units[0],), lambda order, axis: (order * units[1]).sum(axis=axis),
+        permutation_type="pairings", vectorized=True, n_resamples=ORDERS,
+        random_state=streams.generator(0, "orders of widths"),
+    )  # fmt: skip
+    return float(found.statistic), float(found.pvalue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -116,8 +117,44 @@ def test_the_heuristic_is_ranked_against_measured_transfer() -> None:
     assert [(p["crafted_at"], p["replayed_at"], p["asr"]) for p in found["pairs"]] == [
         (32, 8, 0.4), (32, 2, 0.1), (8, 2, 0.2), (2, 8, 0.3),
     ]  # fmt: skip
-    # Ranks of the heuristic: 4, 1, 2.5, 2.5; of the success: 4, 1, 2, 3.
-    assert found["spearman"] == pytest.approx(4.5 / np.sqrt(4.5 * 5.0), abs=1e-6)
+    # Both directions of (8, 2) are one pair, of success 0.25: ranks 3, 1, 2 on either side.
+    assert found["spearman"] == pytest.approx(1.0)
+    assert found["pairs_ranked"] == 3
+    assert found["p"] == pytest.approx(1 / 3, abs=1e-6)  # 2 of the 6 orders are as extreme
+
+
+def test_two_directions_of_a_pair_are_not_two_points() -> None:
+    heuristic = {(32, 8): 2.5, (32, 2): 1.0}
+    rows = [row("fp32", 8, 40), row("fp32", 2, 10), row("twin-w8a8", 32, 30)]
+    found = transfer.compared(heuristic, rows)
+    assert found is not None
+    assert len(found["pairs"]) == 3
+    assert found["spearman"] is None
+    assert found["p"] is None
+    # Success of (32, 2) is 0.3, the mean of 0.55 and 0.05: between the others.
+    rows = [
+        row("fp32", 8, 35), row("fp32", 2, 55), row("twin-w2a2", 32, 5), row("twin-w8a8", 2, 20),
+    ]  # fmt: skip
+    found = transfer.compared({**heuristic, (8, 2): 0.5}, rows)
+    assert found is not None
+    assert found["spearman"] == pytest.approx(1.0)
+
+
+def test_the_rank_correlation_is_scipys_and_its_p_that_of_all_orders() -> None:
+    from scipy.stats import spearmanr
+
+    drawn = np.random.default_rng(1)
+    for n in (4, 6, 10):
+        expected, won = (drawn.integers(0, 6, n).tolist() for _ in range(2))
+        correlation, p_value = transfer.ranked(expected, won)
+        assert correlation == pytest.approx(float(spearmanr(expected, won).statistic))
+        if n <= 6:
+            orders = [spearmanr(expected, each).statistic for each in permutations(won)]
+            tails = [np.mean(sign * np.array(orders) >= sign * correlation - 1e-9)
+                     for sign in (1, -1)]  # fmt: skip
+            assert p_value == pytest.approx(min(1.0, 2 * min(tails)))
+    assert transfer.ranked(range(10), range(10))[1] == pytest.approx(2e-4)  # 1 drawn order in 10^4
+    assert np.isnan(transfer.ranked((1, 1, 1), (1, 2, 3))[0])
 
 
 def test_too_few_pairs_have_no_correlation() -> None:
