@@ -65,7 +65,7 @@ def export(
 ) -> None:
     """Write integer graphs and engine files, observe what runs, and compare it with the judge.
 
-    With --onnx the graph is read from a Q/DQ or QCDQ file that another tool wrote.
+    With --onnx the graph is read from a Q/DQ, QCDQ or QOperator file that another tool wrote.
     The float model is always written beside them, as the yardstick.
     """
     names = options.named("engine", engine)
