@@ -76,7 +76,7 @@ class Row:
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
-    images, labels = _batch(options.batch)
+    images, labels = batch_of(options.batch)
     subjects: dict[str, Step] = {
         name: ours(recipe, settings, widths, images, labels)
         for name, (recipe, settings, widths) in SUBJECTS.items()
@@ -110,7 +110,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _batch(size: int) -> tuple[Tensor, Tensor]:
+def batch_of(size: int) -> tuple[Tensor, Tensor]:
     """Real images of 32 pixels, ``(size, 3, 32, 32) uint8`` channels last, and their labels."""
     held = data.load("signs", "train", limit=size)
     images = torch.from_numpy(held.images).contiguous(memory_format=torch.channels_last)
