@@ -27,7 +27,7 @@ REMEDIES = {  # what the operating system may refuse -> what the user can do abo
     errno.EROFS: "Choose a folder on a writable disk (--run, --runs, --data-root, --out).",
     errno.ENOTDIR: "A parent of that path is a file; choose another folder.",
     errno.EEXIST: "Something else stands at that path; choose another folder.",
-    errno.ENOENT: "That folder cannot hold new files; choose another (--run, --runs, --data-root, --out).",
+    errno.ENOENT: "No new file can lie there; choose another (--run, --runs, --data-root, --out).",
     errno.ELOOP: "Links on that path lead in a circle; choose another folder.",
     errno.ENAMETOOLONG: "Choose a shorter name (--run, --runs, --data-root, --out).",
     errno.EISDIR: "A folder stands at that path; remove it or choose another.",
