@@ -9,13 +9,12 @@ so it goes on where it was interrupted (``train_state.py``), and several process
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from . import console, streams
 from .data.dataset import Dataset
 from .defences.defence import Batch, Defence, Step
-from .defences.plain import FloatOnly, accuracy
+from .defences.plain import accuracy
 from .models.calibrate import calibrate, reestimate_norms
 from .models.quantnet import QuantNet
 from .train_checks import check_gradients, check_weights, rehearse
@@ -31,7 +30,9 @@ from .train_feed import Feed
 from .train_group import current
 from .train_identity import identity
 from .train_log import Journal
+from .train_phases import Phase, phases_of
 from .train_state import Course, Spent, StateFile, give_momentum
+from .train_widths import Watched
 from .types import FLOAT_BITS, Json
 
 SHOWN_IMAGES, SHOWN_BYTES = 4000, 64 << 20
@@ -45,6 +46,7 @@ SAVE_EVERY_S = 300.0
 class TrainOptions:
     """How to train. ``lr`` is the peak rate; ``float_epochs`` precede calibration at width 32.
 
+    ``later_lr``: the peak rate of the epochs after ``float_epochs``; ``None``: a fifth of ``lr``.
     ``batch``: images of a step, over all processes together. ``attack_precision``: of the passes
     that make patches; what the network is shown and learns from is float32 in any case.
     """
@@ -53,6 +55,7 @@ class TrainOptions:
     float_epochs: float = 0
     batch: int = 128
     lr: float = 0.1
+    later_lr: float | None = None
     weight_decay: float = 5e-4
     momentum: float = 0.9
     crop_px: int = 4
@@ -60,18 +63,11 @@ class TrainOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Phase:
-    """A stretch of training with one cosine: ``float`` before the widths exist, or ``quantized``.
+class Trained(NamedTuple):
+    """``spent``: what each phase took; ``widths``: those that steps trained, widest first."""
 
-    ``label`` names it in the log and in the random streams.
-    """
-
-    label: str
-    kind: str
-    steps: int
-    lr: float
-    defence: Defence
+    spent: tuple[Spent, ...]
+    widths: tuple[int, ...]
 
 
 def train(
@@ -85,12 +81,13 @@ def train(
     state: Path | None = None,
     command: Mapping[str, Json] | None = None,
     tensorboard: Path | None = None,
-) -> tuple[Spent, ...]:
+) -> Trained:
     """Train ``net`` in place on ``data`` (the ``train`` split); one line an epoch goes to ``log``.
 
     With ``float_epochs`` the float network is trained first (a fresh network needs it), then every
-    width is calibrated on ``calibration`` and trained together. Returns what each phase took.
-    Deterministic given options, data and thread count; on the CPU to the last bit.
+    width is calibrated on ``calibration`` and trained together. Width 32 alone is trained by the
+    defence as it is. Deterministic given options, data and thread count; on the CPU to the last
+    bit.
 
     ``state``: a file it writes, and goes on from when it is there; it stays until the caller has
     saved the network. ``command`` is kept in it. ``tensorboard``: a folder for event files.
@@ -101,14 +98,15 @@ def train(
     group = current(next(net.parameters()).device)
     feed = Feed(data, batch=options.batch, crop_px=options.crop_px, seed=options.seed, group=group)
     held, held_labels = _tensors(calibration, group.device)
-    phases = _phases(net, defence, options, per_epoch=feed.per_epoch)
+    watched = Watched(defence)
+    phases = phases_of(net, watched, options=options, per_epoch=feed.per_epoch)
     same = identity(net, data, calibration=calibration, defence=defence, options=options)
     keeper = StateFile(state, identity=same, command=command or {}, group=group)
     _to_channels_last(net)
     net.attack_precision = options.attack_precision
-    if phases[-1].steps:
-        rehearse(net, defence, images=feed.images, labels=feed.labels)
-    saved = keeper.restore(net, defence)
+    for kind in dict.fromkeys(phase.kind for phase in phases[1:] if phase.steps):
+        rehearse(net, defence, images=feed.images, labels=feed.labels, kind=kind)
+    saved = keeper.restore(net, watched)
     course, shown = saved.course, [] if saved.shown is None else [saved.shown]
     if course.steps and group.is_first:
         console.say(f"Going on where it was interrupted, after {course.steps} steps")
@@ -149,12 +147,14 @@ def train(
                     if ends_epoch or keeper.is_due(SAVE_EVERY_S):
                         check_weights(net, step=step)
                         course = replace(course, lines=journal.lines, told=journal.told)
-                        keeper.write(net, optimiser, defence=defence, course=course, shown=shown)
-    if net.plans:
-        reestimate_norms(net, torch.cat(shown) if shown else feed.images[:SHOWN_IMAGES])
-        group.follow_first(list(net.state_dict().values()))
+                        keeper.write(net, optimiser, defence=watched, course=course, shown=shown)
+    seen = torch.cat(shown) if shown else feed.images[:SHOWN_IMAGES]
+    # shared weights moved under width 32 as well, unless no step was made
+    reestimate_norms(net, seen, widths=net.widths if course.steps else tuple(net.plans))
+    group.follow_first(list(net.state_dict().values()))
     net.eval()
-    return course.spent
+    widths = watched.widths | ({FLOAT_BITS} if phases[0].steps else set())
+    return Trained(course.spent, tuple(sorted(widths, reverse=True)))
 
 
 def _update(
@@ -166,7 +166,7 @@ def _update(
     """
     group = current(batch.images.device)
     for each in optimiser.param_groups:
-        each["lr"] = _rate(batch.step, phase.steps, peak=phase.lr)
+        each["lr"] = phase.rate(batch.step)
     _seed(seed, "step", phase.label, batch.step, *([group.rank] if group.rank else []))
     made = phase.defence.step(net, batch)
     optimiser.zero_grad(set_to_none=True)
@@ -187,29 +187,6 @@ def evaluate(net: QuantNet, data: Dataset) -> dict[int, float]:
     found = {bits: accuracy(net.select(bits), images, labels=labels) for bits in net.widths}
     net.select(selected)
     return found
-
-
-def _phases(
-    net: QuantNet, defence: Defence, options: TrainOptions, *, per_epoch: int
-) -> tuple[Phase, ...]:
-    """Plain float epochs, the float part of the defence where it has one, the quantized rest.
-
-    The quantized rate is a fifth of the float one when float epochs came first. Strict scales train
-    with batch norm folded and frozen, where nothing renormalises a step that is too long: ResNet-20
-    diverges at 0.02 and trains at 0.003, so a tenth of the others' rate.
-    """
-
-    def steps(epochs: float) -> int:
-        return max(1, round(epochs * per_epoch)) if epochs else 0
-
-    lr = options.lr / 5 if options.float_epochs else options.lr
-    quantized_lr = lr / 10 if net.spec.scales == "strict" else lr
-    share, epochs = defence.float_share, options.epochs
-    return (
-        Phase("float", "float", steps(options.float_epochs), options.lr, FloatOnly()),
-        Phase("defended float", "float", steps(share * epochs), lr, defence),
-        Phase("quantized", "quantized", steps((1 - share) * epochs), quantized_lr, defence),
-    )
 
 
 @contextmanager
@@ -256,14 +233,6 @@ def _optimiser(net: QuantNet, options: TrainOptions, *, lr: float) -> torch.opti
     return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, nesterov=True)
 
 
-def _rate(step: int, steps: int, *, peak: float) -> float:
-    """Linear warm-up over the first 5 %, then a cosine to zero."""
-    warm = max(1, steps // 20)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def _seed(seed: int, *names: str | int) -> None:
     torch.manual_seed(streams.key(seed, *names) >> 1)
 
@@ -276,14 +245,15 @@ def _shown_batches(feed: Feed) -> int:
 
 def _title(phase: Phase, course: Course, defence: Defence) -> str:
     after = f", from step {course.step}" if course.step else ""
-    return f"train {defence.name} ({phase.label}{after})"
+    return f"train {defence.name} ({phase.label}, peak rate {phase.lr:g}{after})"
 
 
 def _line(course: Course, phase: Phase, *, accuracy: dict[str, Json]) -> dict[str, Json]:
     """An epoch's line of the log; the journal adds speed and means."""
     spent = course.spent[-1]
     return {
-        "phase": phase.label, "step": course.step, "images": spent.images, "passes": spent.passes,
+        "phase": phase.label, "peak_lr": phase.lr, "step": course.step, "images": spent.images,
+        "passes": spent.passes,
         "seconds": round(spent.seconds, 1), "calibration_accuracy": accuracy,
     }  # fmt: skip
 

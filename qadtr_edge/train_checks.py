@@ -13,13 +13,13 @@ from .errors import BadInput
 from .models.quantnet import QuantNet
 
 
-def rehearse(net: QuantNet, defence: Defence, *, images: Tensor, labels: Tensor) -> None:
+def rehearse(net: QuantNet, defence: Defence, *, images: Tensor, labels: Tensor, kind: str) -> None:
     """A step on the first two images with copies of all: what it refuses is refused at once.
 
     For example a width that is not held, or a patch that does not fit. ``images (N, 3, H, W)
-    uint8``, ``labels (N,)``. Nothing is changed.
+    uint8``, ``labels (N,)``; ``kind``: as in ``Batch``. Nothing is changed.
     """
-    batch = Batch(images[:2], labels[:2], step=0, steps=1000, epoch=0)
+    batch = Batch(images[:2], labels[:2], step=0, steps=1000, epoch=0, kind=kind)
     copy.deepcopy(defence).step(copy.deepcopy(net), batch)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _BY_WIDTH = re.compile(r"(\w+)_w(\d+)")
+_ACCURACIES = ("clean", "patched", "perturbed")
 
 
 class Journal:
@@ -98,7 +99,7 @@ def note(means: Mapping[str, float], *, images_per_s: float) -> str:
     """``loss 0.412, 830 images/s, clean w8 81 w4 74 %``: what fits beside a progress bar."""
     groups: dict[str, dict[int, float]] = defaultdict(dict)
     for name, value in means.items():
-        if (found := _BY_WIDTH.fullmatch(name)) and found[1] in ("clean", "patched"):
+        if (found := _BY_WIDTH.fullmatch(name)) and found[1] in _ACCURACIES:
             groups[found[1]][int(found[2])] = value
     parts = [f"loss {means.get('loss', 0.0):.3f}", f"{images_per_s:.0f} images/s"]
     for name, values in groups.items():

@@ -48,6 +48,17 @@ Init = Annotated[
     Path | None,
     typer.Option(help="Start from these float weights (.safetensors, or a torch file of tensors)."),
 ]
+Epochs = Annotated[
+    float,
+    typer.Option(min=0, help="Epochs of quantized training; of a defence at --bits 32 too."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="Peak rate; default 0.1, 0.02 with --init. After float epochs a fifth of it (of the "
+        "0.02 all), with --scales strict a tenth of that."
+    ),
+]
 Scales = Annotated[
     str, typer.Option(help="tied (residual sums never round), strict (and powers of two), free.")
 ]
@@ -80,15 +91,13 @@ def train(
     model: Model = "resnet8",
     bits: options.Bits = "32,8,4,2",
     init: Init = None,
-    epochs: Annotated[float, typer.Option(min=0, help="Epochs of quantized training.")] = 10,
+    epochs: Epochs = 10,
     float_epochs: Annotated[
         float | None,
         typer.Option(min=0, help="Float epochs before; default: as --epochs, or 0 with --init."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on the first N images.")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Peak rate; default 0.1, 0.02 with --init.")
-    ] = None,
+    lr: Rate = None,
     batch: Annotated[int, typer.Option(min=2, help="Images a step, over all processes.")] = 128,
     scales: Scales = "tied",
     attack_precision: Precision = "float32",
@@ -140,8 +149,8 @@ def train(
                 f"Training {command.model} on {len(job.images)} images of {job.images.name} into "
                 f"{target.folder}"
             )
-            spent = train_job.fit(job, target)
-            answer = train_job.keep(job, target, spent=spent)
+            trained = train_job.fit(job, target)
+            answer = train_job.keep(job, target, trained=trained)
     answer_accuracies(target.folder, answer.accuracies, as_json=as_json, images=answer.images,
                       more={"training": answer.measured})  # fmt: skip
 

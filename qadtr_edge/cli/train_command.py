@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from .. import registry
 from ..errors import BadInput, UnknownName
 from ..types import FLOAT_BITS, Json, QuantSpec
 from . import options
+
+MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,6 @@ class Command:
         raise UnknownName("precision", self.attack_precision, ("float32", "bfloat16"))
 
     @property
-    def quantized_epochs(self) -> float:
-        """``epochs``, or 0 where width 32 is the only one."""
-        return self.epochs if any(width != FLOAT_BITS for width in self.widths) else 0
-
-    @property
     def first_epochs(self) -> float:
         """Float epochs before: by default as many as quantized ones, none with float weights."""
         if self.float_epochs is not None:
@@ -78,6 +76,15 @@ class Command:
     def peak_lr(self) -> float:
         """The peak rate: by default lower where training starts from float weights."""
         return self.lr if self.lr is not None else (0.02 if self.init else 0.1)
+
+    @property
+    def later_lr(self) -> float | None:
+        """The peak rate after float epochs; ``None`` for the usual share of ``peak_lr``.
+
+        Where that is lower by default, for the float weights it starts from, it is not lowered
+        for the same reason again.
+        """
+        return self.peak_lr if self.init and self.lr is None else None
 
     def check(self) -> None:
         """Raises ``BadInput`` for what can be known to be wrong before anything is loaded."""
@@ -90,6 +97,7 @@ class Command:
         registry.path_of("model", self.model)
         assert self.spec
         assert self.precision
+        self._check_numbers()
         if self.init and not Path(self.init).is_file():
             raise BadInput(
                 f"There is no weights file {self.init}.", "Check the path given to --init."
@@ -100,6 +108,18 @@ class Command:
                 f"Give --bits {FLOAT_BITS},{self.bits}, or float weights: "
                 "--init FILE --float-epochs 0.",
             )
+
+    def _check_numbers(self) -> None:
+        if self.lr is not None and not 0 < self.lr < math.inf:  # also refuses NaN
+            raise BadInput(
+                f"--lr {self.lr:g} is no learning rate.", "Give a positive number, as in --lr 0.1."
+            )
+        for name, value in (("epochs", self.epochs), ("float-epochs", self.first_epochs)):
+            if not 0 <= value <= MOST_EPOCHS:
+                raise BadInput(
+                    f"--{name} {value:g} is no number of epochs.",
+                    f"Give one from 0 to {MOST_EPOCHS:,}, as in --{name} 10.",
+                )
 
 
 def spec_of(scales: str) -> QuantSpec:

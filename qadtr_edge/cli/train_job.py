@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import console
 from ..runs import Run, record
 from ..types import FLOAT_BITS, Json
 from .train_command import Command
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..defences.defence import Defence
     from ..models.quantnet import QuantNet
-    from ..train import TrainOptions
+    from ..train import Trained, TrainOptions
     from ..train_group import Group
     from ..train_state import Spent
 
@@ -53,6 +54,7 @@ def prepared(command: Command, group: Group) -> Job:
     from ..models.weights import load_weights, public_pixels
     from ..train import TrainOptions
     from ..train_log import require_tensorboard
+    from ..train_phases import phases_of
 
     if command.tensorboard:
         require_tensorboard()
@@ -68,15 +70,19 @@ def prepared(command: Command, group: Group) -> Job:
     if init:
         load_weights(module, init)
     net = prepare(module, command.spec, widths=command.widths, classes=classes, image_px=size_px)
+    float_epochs, epochs = epochs_of(command, defence, group=group)
     chosen = TrainOptions(
-        epochs=command.quantized_epochs, float_epochs=command.first_epochs, batch=command.batch,
-        lr=command.peak_lr, attack_precision=command.precision, seed=command.seed,
+        epochs=epochs, float_epochs=float_epochs, batch=command.batch, lr=command.peak_lr,
+        later_lr=command.later_lr, attack_precision=command.precision, seed=command.seed,
     )  # fmt: skip
+    phases = phases_of(net, defence, options=chosen, per_epoch=len(images))
     resolved: dict[str, Json] = {
         "recipe": defence.name, "recipe_options": options_json(recipe), "data": command.data,
         "model": command.model, "bits": list(command.widths), "seed": command.seed,
         "epochs": chosen.epochs, "float_epochs": chosen.float_epochs, "limit": command.limit,
-        "lr": chosen.lr, "batch": chosen.batch, "scales": command.scales,
+        "lr": chosen.lr, "peak_lr": {phase.label: phase.lr for phase in phases if phase.steps},
+        "momentum": chosen.momentum, "weight_decay": chosen.weight_decay,
+        "batch": chosen.batch, "scales": command.scales,
         "attack_precision": chosen.attack_precision,
         "init": init.name if init else None, "threads": command.threads,
         "device": group.device.type, "processes": group.size,
@@ -84,7 +90,26 @@ def prepared(command: Command, group: Group) -> Job:
     return Job(command, net.to(group.device), images, held, defence, chosen, resolved)
 
 
-def fit(job: Job, target: Run) -> tuple[Spent, ...]:
+def epochs_of(command: Command, defence: Defence, *, group: Group) -> tuple[float, float]:
+    """The float epochs of ``command``, and those of its recipe.
+
+    At width 32 alone plain training is float epochs and nothing else: ``--epochs`` are those, and
+    what both options say of them differently is said.
+    """
+    from ..defences.plain import Plain
+
+    if command.widths != (FLOAT_BITS,) or not isinstance(defence, Plain):
+        return command.first_epochs, command.epochs
+    asked = command.epochs if command.float_epochs is None else command.float_epochs
+    if asked != command.epochs and group.is_first:
+        console.say(
+            f"--bits {FLOAT_BITS} has float epochs only: it trains the {asked:g} of "
+            f"--float-epochs, and the {command.epochs:g} of --epochs count for nothing"
+        )
+    return asked, 0
+
+
+def fit(job: Job, target: Run) -> Trained:
     """Train, or go on with what is unfinished in ``target``."""
     from ..train import train
 
@@ -95,7 +120,7 @@ def fit(job: Job, target: Run) -> tuple[Spent, ...]:
     )  # fmt: skip
 
 
-def keep(job: Job, target: Run, *, spent: tuple[Spent, ...]) -> Answer:
+def keep(job: Job, target: Run, *, trained: Trained) -> Answer:
     """Measure on the test images, write checkpoint and manifest; the state is then done with."""
     from ..data import load
     from ..models import checkpoint
@@ -107,14 +132,29 @@ def keep(job: Job, target: Run, *, spent: tuple[Spent, ...]) -> Answer:
     facts = checkpoint.CheckpointFacts(
         model=command.model, data=command.data, classes=net.classes, image_px=net.image_px,
         widths=net.widths, spec=net.spec, class_names=job.images.class_names,
-        trained_widths=tuple(b for b in net.widths if b == FLOAT_BITS or job.options.epochs),
-        made_by=job.resolved,
+        trained_widths=trained_widths(job, trained), made_by=job.resolved,
     )  # fmt: skip
-    measured = measured_of(spent)
+    measured = measured_of(trained.spent)
     checkpoint.save(net, target.checkpoint, facts=facts)
     record(target, "train", options=job.resolved, inputs=(target.checkpoint,), measured=measured)
     target.train_state.unlink(missing_ok=True)
     return Answer(accuracies, len(test), measured)
+
+
+def trained_widths(job: Job, trained: Trained) -> tuple[int, ...]:
+    """The widths that training came to; of weights that no step changed, 32 if they were given.
+
+    A width that none of the recipe's steps came to is said.
+    """
+    if not any(each.steps for each in trained.spent):
+        return (FLOAT_BITS,) if job.command.init and FLOAT_BITS in job.net.widths else ()
+    left = [str(bits) for bits in job.net.widths if bits not in trained.widths]
+    if left and job.options.epochs:
+        console.say(
+            f"No step was made at width {' or '.join(left)}: train longer, or in another order of "
+            "the widths."
+        )
+    return tuple(bits for bits in job.net.widths if bits in trained.widths)
 
 
 def measured_of(spent: Sequence[Spent]) -> dict[str, Json]:

@@ -21,9 +21,10 @@ from .options import bounded
 @dataclass(frozen=True)
 class DbwtOptions:
     """- ``order``: ``cycle`` takes every width once per cycle, shuffled anew; ``random`` draws one
-      at each step; ``epoch`` holds one for an epoch, widest first; ``cosine`` goes from the
-      narrowest to the widest and back, float left out; ``joint`` runs all widths at each step.
-    - ``periods``: how many times ``cosine`` goes there and back in the whole training.
+      at each step; ``epoch`` holds one for an epoch, widest first; ``cosine`` climbs from the
+      narrowest to the widest by half a cosine wave and starts again at the narrowest, float left
+      out; ``joint`` runs all widths at each step.
+    - ``periods``: how many times ``cosine`` climbs in the whole training.
     """
 
     order: Literal["cycle", "random", "epoch", "cosine", "joint"] = "cycle"
@@ -48,8 +49,8 @@ def widths_at(
             return (sorted(widths, reverse=True)[epoch % len(widths)],)
         case "cosine":
             held = sorted(width for width in widths if width != FLOAT_BITS) or [FLOAT_BITS]
-            turn = 2 * math.pi * options.periods * step / max(1, steps)
-            wanted = held[0] + (held[-1] - held[0]) * (1 - math.cos(turn)) / 2
+            climbed = options.periods * step % steps / steps  # (t mod T) / T, T = steps / periods
+            wanted = held[0] + (held[-1] - held[0]) * (1 - math.cos(math.pi * climbed)) / 2
             return (min(held, key=lambda width: abs(width - wanted)),)
         case "joint":
             return tuple(sorted(widths, reverse=True))

@@ -18,6 +18,7 @@ from ..types import FLOAT_BITS
 from .dbwt import DbwtOptions, widths_at
 from .defence import Batch, Stateless, Step
 from .distill import DistillOptions, taught
+from .mixed import told_accuracy
 
 _BATCH_PIXELS = 100 * 32 * 32  # larger batches leave the cache and take longer
 
@@ -42,7 +43,7 @@ class Plain(Stateless):
 
     def step(self, net: QuantNet, batch: Batch) -> Step:
         """Mean cross-entropy, averaged over the widths of the step."""
-        losses = []
+        losses, told = [], dict[str, float]()
         for bits in widths_at(
             self.options.dbwt, net.widths, seed=self.seed, step=batch.step, steps=batch.steps,
             epoch=batch.epoch,
@@ -50,7 +51,8 @@ class Plain(Stateless):
             logits = net.train().select(bits)(batch.images)
             soft = taught(net, self.options.distill, shown=batch.images, bits=bits, logits=logits)
             losses.append(functional.cross_entropy(logits, batch.labels) + soft)
-        return Step(torch.stack(losses).mean(), batch.images, {})
+            told |= told_accuracy(logits, batch.labels, patched=0, bits=bits)
+        return Step(torch.stack(losses).mean(), batch.images, told)
 
 
 class PlainCycle(Plain):
@@ -67,7 +69,8 @@ class FloatOnly(Stateless):
     def step(self, net: QuantNet, batch: Batch) -> Step:
         """Mean cross-entropy of the float network."""
         logits = net.train().select(FLOAT_BITS)(batch.images)
-        return Step(functional.cross_entropy(logits, batch.labels), batch.images, {})
+        told = told_accuracy(logits, batch.labels, patched=0, bits=FLOAT_BITS)
+        return Step(functional.cross_entropy(logits, batch.labels), batch.images, told)
 
 
 def accuracy(net: QuantNet, images: Tensor, *, labels: Tensor) -> float:

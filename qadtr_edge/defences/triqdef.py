@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import BadInput
 from ..models.quantnet import QuantNet
 from . import disagreement
 from .bact import Bact
 from .defence import Batch, Step
 from .disagreement import FdpOptions, GpdpOptions
+from .mixed import told_accuracy
 from .options import bounded
 from .patch_source import PatchOptions, PatchSource
 
@@ -62,8 +64,13 @@ class Triqdef:
         self.patches = PatchSource(options.patches, seed=seed)
 
     def step(self, net: QuantNet, batch: Batch) -> Step:
-        """The loss above at the active widths."""
+        """The loss above at the active widths. ``BadInput`` for penalties on a single width."""
         options = self.options
+        if len(net.widths) < 2 and (options.fdp.weight or options.gpdp.weight):
+            raise BadInput(
+                f"{self.name} makes widths disagree, and --bits {net.widths[0]} is one alone.",
+                "Give more widths, for example --bits 32,8,4, or use --recipe pbat.",
+            )
         widths = self.curriculum.widths(net, batch)
         told: dict[str, float] = {"active_widths": float(len(widths))}
         patched = round(options.share * len(batch.labels))
@@ -83,6 +90,7 @@ class Triqdef:
             else:
                 logits = net(shown)
             losses.append(self._classification(logits, batch.labels, patched=patched))
+            told |= told_accuracy(logits, batch.labels, patched=patched, bits=bits)
         total = torch.stack(losses).mean()
         if maps:
             penalty = disagreement.fdp(maps, options.fdp)

@@ -99,12 +99,16 @@ def _relative_error(site: Site, values: Tensor, scale: float) -> float:
 
 
 @torch.no_grad()
-def reestimate_norms(net: QuantNet, images: Tensor) -> None:
-    """Recompute batch-norm statistics of every quantized width over ``images``: plain means."""
+def reestimate_norms(net: QuantNet, images: Tensor, *, widths: Sequence[int] | None = None) -> None:
+    """Recompute batch-norm statistics of ``widths`` over ``images``: plain means.
+
+    ``widths``: by default every quantized one. Under strict scales width 32 alone has statistics
+    that can move: the others' are folded before quantization and frozen by definition.
+    """
     selected, was_training = net.bits, net.training
-    if net.spec.scales == "strict":
-        return  # folded before quantization: its statistics are frozen by definition
-    for bits in net.plans:
+    for bits in net.plans if widths is None else widths:
+        if net.spec.scales == "strict" and bits != FLOAT_BITS:
+            continue
         net.select(bits).train()
         norms = [m for name, m in net.named_modules() if name.endswith(f"norms.w{bits}")]
         momenta = []

@@ -122,6 +122,17 @@ def test_statistics_are_those_of_the_quantized_network() -> None:
     assert torch.allclose(found, wanted, atol=1e-4)
 
 
+def test_the_float_statistics_move_when_they_are_asked_for() -> None:
+    images = nets.pixels(16, seed=3)
+    for spec in (QuantSpec(), QuantSpec(scales="strict")):
+        net = nets.ready(nets.small_resnet(), spec)
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        reestimate_norms(net, images, widths=(32,))
+        moved = {n for n, v in net.state_dict().items() if not torch.equal(v, before[n])}
+        assert moved
+        assert all(".w32." in name for name in moved)
+
+
 def test_strict_statistics_stay_frozen() -> None:
     net = nets.ready(nets.small_resnet(), QuantSpec(scales="strict"))
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from qadtr_edge import cli
+from qadtr_edge.cli.train_command import Command
 from qadtr_edge.models import checkpoint
 from qadtr_edge.runs import Run, read_manifest
 
@@ -68,6 +70,10 @@ def test_train_leaves_a_checkpoint_its_log_and_its_options(
     assert len(run.log.read_text().splitlines()) == 2
     stage = read_manifest(run)["stages"]["train"]
     assert stage["options"]["seed"] == 3
+    assert stage["options"]["peak_lr"] == {"float": 0.1, "quantized": 0.02}
+    assert (stage["options"]["momentum"], stage["options"]["weight_decay"]) == (0.9, 5e-4)
+    assert "train plain (quantized, peak rate 0.02)" in err
+    assert "No step was made" not in err
     assert facts.made_by == stage["options"]
 
 
@@ -82,6 +88,60 @@ def test_train_answers_a_table_and_takes_a_named_run(
     facts = checkpoint.read_facts(Run(folder).checkpoint)
     assert facts.widths == (8,)
     assert facts.trained_widths == (), "calibrated only"
+
+
+def test_a_width_without_a_step_is_said_and_not_called_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path,
+) -> None:  # fmt: skip
+    words = ("train", "--data", toy, "--model", "resnet8", "--bits", "32,8,4,2", "--init", weights)
+    words = (*words, "--batch", 8, "--threads", 1, "--set", "dbwt.order=epoch")
+    assert call(monkeypatch, *words, "--epochs", 2, "--run", tmp_path / "two") == 0
+    assert "No step was made at width 4 or 2: " in capsys.readouterr().err
+    assert checkpoint.read_facts(Run(tmp_path / "two").checkpoint).trained_widths == (32, 8)
+    assert call(monkeypatch, *words, "--epochs", 0, "--run", tmp_path / "none") == 0
+    assert "No step was made" not in capsys.readouterr().err, "nobody asked for one"
+    assert checkpoint.read_facts(Run(tmp_path / "none").checkpoint).trained_widths == (32,)
+
+
+@pytest.mark.parametrize(
+    ("more", "phases", "rates", "said"),
+    [
+        (("--recipe", "dwq-pixel"), {"float": 1, "defended float": 1}, (0.1, 0.02), ""),
+        (("--recipe", "dwq-pixel", "--init"), {"defended float": 1}, (0.02,), ""),
+        (("--init",), {"float": 1}, (0.02,), ""),
+        (("--lr", 0.05), {"float": 1}, (0.05,), ""),
+        (("--float-epochs", 0), {}, (), "the 1 of --epochs count for nothing"),
+    ],
+)
+def test_width_32_alone_trains_what_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, toy: Path,
+    weights: Path, more: tuple[object, ...], phases: dict[str, int], rates: tuple[float, ...],
+    said: str,
+) -> None:  # fmt: skip
+    words = ("train", "--data", toy, "--model", "resnet8", "--bits", "32", "--epochs", 1)
+    words = (*words, *more, *((weights,) if more[-1] == "--init" else ()))
+    words = (*words, "--limit", 16, "--batch", 16, "--threads", 1, "--run", tmp_path, "--json")
+    assert call(monkeypatch, *words) == 0
+    out, err = capsys.readouterr()
+    assert said in err
+    assert ("count for nothing" in err) is bool(said)
+    training = json.loads(out)["training"]
+    assert {each["phase"]: each["steps"] for each in training["phases"]} == phases
+    options = read_manifest(Run(tmp_path))["stages"]["train"]["options"]
+    assert options["peak_lr"] == pytest.approx(dict(zip(phases, rates, strict=True)))
+
+
+def test_a_rate_already_lowered_for_float_weights_is_not_lowered_again() -> None:
+    asked = {"init": "w.th", "float_epochs": 1.0, "lr": None}
+    command = Command(
+        recipe="plain", settings=(), data="signs", model="resnet8", bits="32,8", epochs=1.0,
+        limit=None, batch=8, scales="tied", attack_precision="float32", seed=0, threads=1,
+        device="cpu", data_root=None, tensorboard=False, **asked,
+    )  # fmt: skip
+    assert (command.peak_lr, command.later_lr) == (0.02, 0.02)
+    for other in ({"lr": 0.05}, {"init": None}):
+        assert replace(command, **other).later_lr is None
 
 
 def test_the_seed_decides_the_weights(
@@ -129,6 +189,12 @@ def test_quantize_leaves_the_weights_and_calibrates_the_widths(
         (("train", "--scales", "stict"), "Did you mean 'strict'"),
         (("train", "--bits", "8,4"), "Float epochs need the width 32"),
         (("train", "--data", "cifar11"), "cifar10"),
+        (("train", "--lr", "-0.1"), "--lr -0.1 is no learning rate"),
+        (("train", "--lr", "nan"), "--lr nan is no learning rate"),
+        (("train", "--lr", "0"), "--lr 0 is no learning rate"),
+        (("train", "--lr", "inf"), "--lr inf is no learning rate"),
+        (("train", "--epochs", "inf"), "--epochs inf is no number of epochs"),
+        (("train", "--float-epochs", "1e9"), "--float-epochs 1e+09 is no number of epochs"),
         (("train", "--init", "none.th"), "no weights file none.th"),
         (("quantize", "--weights", "none.th"), "no weights file none.th"),
         (("quantize", "--weights", "none.th", "--calibration", "mean"), "minmax"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -43,14 +44,14 @@ def test_epoch_holds_one_width_for_an_epoch_widest_first() -> None:
     assert [found[at][0] for at in range(0, STEPS, 40)] == [32, 8, 2, 32, 8, 2, 32, 8, 2, 32]
 
 
-def test_cosine_goes_from_the_narrowest_to_the_widest_and_back_without_float() -> None:
+def test_cosine_climbs_from_the_narrowest_to_the_widest_and_starts_again_without_float() -> None:
     found = [width for (width,) in turns("cosine", periods=2, widths=(2, 4, 5, 8, 32))]
     assert set(found) == {2, 4, 5, 8}
-    assert found[0] == 2
-    assert found[100] == 8
-    assert found[200] == 2
-    assert found[:101] == sorted(found[:101])
-    assert found[100:201] == sorted(found[100:201], reverse=True)
+    assert found[:200] == found[200:] == sorted(found[:200])
+    assert (found[0], found[199], found[200]) == (2, 8, 2)
+    published = [2 + 3 * (1 - math.cos(math.pi * (t % 200) / 200)) for t in range(STEPS)]
+    assert all(abs(b - wanted) <= 1.5 for b, wanted in zip(found, published, strict=True))
+    assert Counter(found)[8] == 2 * 66, "above 6.5: the last third of each climb"
     assert turns("cosine", widths=(32,))[0] == (32,)
 
 

@@ -26,7 +26,8 @@ def test_the_loss_is_the_formula_of_its_parts() -> None:
         made(*settings).step(copy.deepcopy(net), batch())
         for settings in (OFF, ("gpdp.weight=0",), ())
     )
-    assert plain.told.keys() == {"active_widths"}
+    accuracies = {f"{part}_w{bits}" for part in ("clean", "patched") for bits in (32, 8)}
+    assert plain.told.keys() == {"active_widths", *accuracies}
     assert with_fdp.loss.item() == pytest.approx(
         plain.loss.item() + 0.8 * with_fdp.told["fdp"], rel=1e-5
     )
@@ -108,8 +109,13 @@ def test_every_part_can_be_left_out(settings: tuple[str, ...]) -> None:
     assert "fdp" not in found.told or "share=0" not in settings
 
 
-def test_one_width_has_no_pairs() -> None:
-    assert made().step(fresh((32,)), batch()).told == {"active_widths": 1.0}
+@pytest.mark.parametrize("bits", [32, 8])
+def test_one_width_has_nothing_to_disagree_with(bits: int) -> None:
+    with pytest.raises(BadInput, match=f"makes widths disagree, and --bits {bits} is one alone"):
+        made("patches.source=online").step(fresh((bits,)), batch())
+    found = made(*OFF, "patches.source=online").step(fresh((bits,)), batch())
+    assert found.told["active_widths"] == 1.0
+    assert f"patched_w{bits}" in found.told
 
 
 def test_training_lowers_the_loss_and_the_penalties() -> None:

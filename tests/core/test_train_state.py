@@ -150,7 +150,7 @@ def test_what_it_took_is_counted_over_both_parts(
         kill_at(patched, 5)
         with pytest.raises(Killed):
             fitted(tmp_path, recipe="plain-joint")
-    spent = train(
+    spent, _ = train(
         fresh(), data("train"), calibration=data("calibration"), defence=defence("plain-joint"),
         options=SHORT, log=tmp_path / "log.jsonl", state=tmp_path / "state.safetensors",
     )  # fmt: skip
