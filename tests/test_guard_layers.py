@@ -14,8 +14,9 @@ LAYERS = (  # lowest first; a module imports from its own layer or a lower one
     {"data", "models", "integer", "attacks", "defences", "results", "results_line", "engines",
      "zoo"},
     {"train", "train_checks", "train_feed", "train_group", "train_identity", "train_log",
-     "train_phases", "train_state", "train_widths", "craft", "search", "replay", "timing", "loadgen",
-     "peers", "analysis", "report", "answered", "latency", "verdict", "devices", "export", "suite"},
+     "train_phases", "train_state", "train_widths", "craft", "search", "replay", "timing",
+     "loadgen", "peers", "analysis", "report", "answered", "latency", "verdict", "devices",
+     "export", "suite"},
     {"cli", "edge", "__main__"},
 )  # fmt: skip
 

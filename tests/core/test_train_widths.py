@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from qadtr_edge.defences.gir import input_gradient
 from qadtr_edge.errors import BadInput
 from qadtr_edge.models.quantnet import QuantNet
 from qadtr_edge.train import Trained, TrainOptions, train
+from qadtr_edge.train_log import note
 from qadtr_edge.train_phases import phases_of
 from qadtr_edge.train_widths import Watched
 from qadtr_edge.types import QuantSpec
@@ -30,6 +32,7 @@ ALONE = tuple(name for name in registry.names("defence") if name != "triqdef")
 SMALL = {
     "qadtr": ("a_qapa.patch_px=3",), "pbat": ("attack.patch_px=3",),
     "pbat-fp": ("attack.patch_px=3",), "dwq-patch": ("attack.patch_px=3",),
+    "triqdef": ("patches.patch_px=3", "patches.ascents=5"),
 }  # fmt: skip
 
 
@@ -120,6 +123,21 @@ def test_width_32_alone_is_trained_by_the_defence(tmp_path: Path, recipe: str) -
     assert done.widths == (32,)
     first = "layers.first.weight"
     assert not torch.equal(net.state_dict()[first], fresh((32,)).state_dict()[first])
+
+
+@pytest.mark.parametrize("recipe", registry.names("defence"))
+def test_every_recipe_tells_accuracies_by_width_beside_the_bar(recipe: str) -> None:
+    """Of the clean images, and of those it attacked if it attacks any."""
+    net, toy = fresh(), data("train")
+    labels = torch.from_numpy(toy.labels)
+    defence, _ = recipes.build(recipe, settings=SMALL.get(recipe, ()))
+    pixels = torch.from_numpy(toy.images)
+    made = defence.step(net, Batch(pixels, labels, 0, 6, epoch=0, kind="float"))
+    spoken = note(made.told, images_per_s=1.0)
+    wanted = {"plain": "clean", "plain-cycle": "clean", "dwq-pixel": "perturbed"}
+    found = re.findall(r"(\w+) w\d+ \d+ ", spoken)
+    assert wanted.get(recipe, "patched") in found, spoken
+    assert ("clean" in found) is (recipe != "dwq-pixel"), "that attacks every image"
 
 
 def test_what_is_about_several_widths_refuses_32_alone(tmp_path: Path) -> None:
