@@ -148,6 +148,7 @@ def train(
                         check_weights(net, step=step)
                         course = replace(course, lines=journal.lines, told=journal.told)
                         keeper.write(net, optimiser, defence=watched, course=course, shown=shown)
+                        begun_s = time.monotonic()  # measuring and saving are no step's time
     seen = torch.cat(shown) if shown else feed.images[:SHOWN_IMAGES]
     # shared weights moved under width 32 as well, unless no step was made
     reestimate_norms(net, seen, widths=net.widths if course.steps else tuple(net.plans))

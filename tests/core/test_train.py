@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from qadtr_edge import registry
+from qadtr_edge import train as procedure
 from qadtr_edge.defences import recipes
 from qadtr_edge.defences.dbwt import DbwtOptions, widths_at
 from qadtr_edge.defences.defence import Batch
@@ -55,6 +57,24 @@ def test_the_log_has_a_line_an_epoch(tmp_path: Path) -> None:
     assert set(found[0]["calibration_accuracy"]) == {"32"}
     assert set(found[-1]["calibration_accuracy"]) == {"32", "4", "2"}
     assert all(0 <= line["seconds"] < 600 for line in found)
+
+
+def test_measuring_is_no_part_of_a_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = [0.0]
+
+    def taking(seconds: float, work: Callable[..., object]) -> Callable[..., object]:
+        def done(*words: object, **named: object) -> object:
+            clock[0] += seconds
+            return work(*words, **named)
+
+        return done
+
+    monkeypatch.setattr(procedure.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(procedure, "_update", taking(2.0, procedure._update))
+    monkeypatch.setattr(procedure, "_by_width", taking(50.0, procedure._by_width))
+    fitted(tmp_path)
+    assert {line["images_per_s"] for line in lines(tmp_path)} == {8.0}
+    assert [line["seconds"] for line in lines(tmp_path)] == [6.0, 12.0, 18.0] * 2
 
 
 def test_the_same_seed_trains_the_same_network(tmp_path: Path) -> None:
