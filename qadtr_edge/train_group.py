@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from .defences.defence import Defence
+from .defences.defence import CONSTANT, Defence
 from .errors import BadInput, UnknownName
 
 _CPU = torch.device("cpu")
@@ -61,24 +61,35 @@ class Group:
     def average_gradients(self, net: nn.Module, loss: Tensor) -> Tensor:
         """Makes the gradients the processes' mean; returns the mean of their losses, 0-d.
 
-        A weight that a step does not use has no gradient, in any process.
+        A weight that the step of no process uses has no gradient, in any of them; to one that only
+        some use, the others give 0.
         """
         mean = loss.detach().clone()
-        gradients = [weight.grad for weight in net.parameters() if weight.grad is not None]
-        self.average([mean, *gradients])
+        if self.size == 1:
+            return mean
+        weights = list(net.parameters())
+        used = torch.tensor([float(weight.grad is not None) for weight in weights])
+        gradients = [
+            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights
+        ]
+        self.average([mean, used, *gradients])
+        for weight, gradient, share in zip(weights, gradients, used.tolist(), strict=True):
+            weight.grad = gradient if share else None
         return mean
 
     def align(self, net: nn.Module, defence: Defence) -> None:
         """Makes alike what a step changed beside the weights: the defence, scales, statistics.
 
         A defence may have calibrated a width on rows of its own; what it remembers in fractions is
-        averaged, in whole numbers the first process's.
+        averaged, in whole numbers the first process's. What it keeps as it was is alike already.
         """
         if self.size == 1:
             return
         scales = [weight for name, weight in net.named_parameters() if "scales" in name.split(".")]
         self.follow_first([*scales, *net.buffers()])
-        state = defence.state()
+        state = {
+            name: value for name, value in defence.state().items() if not name.startswith(CONSTANT)
+        }
         self.average([value for value in state.values() if value.is_floating_point()])
         self.follow_first([value for value in state.values() if not value.is_floating_point()])
         defence.restore(state)

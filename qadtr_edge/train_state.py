@@ -128,7 +128,8 @@ class StateFile:
         device = self.group.device
         net.load_state_dict(found.net)
         defence.restore({name: value.to(device) for name, value in found.defence.items()})
-        return found
+        shown = None if found.shown is None else found.shown.to(device)
+        return replace(found, shown=shown)
 
     def write(
         self, net: QuantNet, optimiser: torch.optim.Optimizer, *, defence: Defence,

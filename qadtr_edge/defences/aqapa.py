@@ -10,6 +10,8 @@ with straight-through gradients at the width of the training step and one other,
 one quantized width is always attacked. A pool of patches stays warm from step to step (the idea of
 Meta Adversarial Training, arXiv 2101.11453): its best patches move slowly with the weights, so few
 steps suffice. Patches live in 0..1 here and are rounded to bytes where the network sees them.
+Jbar_b follows J_b once a call, after the last ascent step, not within it: ``Jbar_b <- 0.9 Jbar_b +
+0.1 J_b``, of each patch of the pool, over the images it was shown on with its own goal.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from ..models.quantnet import QuantNet
 from ..patch.placement import check_fit, policy
 from ..types import FLOAT_BITS, Placements
 from .dbwt import other_width
-from .defence import attacking
+from .defence import CONSTANT, attacking
 from .field import Field, gains_of
 from .options import bounded
 
@@ -83,17 +85,18 @@ class Aqapa:
         self.options = options
         self.seed = seed
         self.pool: Tensor | None = None  # (P, 3, h, w) in 0..1
-        self.targets: Tensor | None = None  # (P,), -1 untargeted
+        self.targets: Tensor | None = None  # (P,), -1 untargeted; on the CPU, as the gains are
         self.gains: Tensor | None = None  # (P, widths): running J_b
         self._frozen: QuantNet | None = None
         self._frozen_state: dict[str, Tensor] = {}
 
     def patch(
-        self, net: QuantNet, images: Tensor, *, labels: Tensor, bits: int, step: int
+        self, net: QuantNet, images: Tensor, *, labels: Tensor, bits: int, step: int, part: int = 0
     ) -> Patched:
         """``images (N, 3, H, W) uint8`` with patches ascended against ``net`` at ``bits``.
 
-        Updates the pool. ``net`` is left as it was.
+        ``part``: which N of the images of all processes they are. Updates the pool. ``net`` is left
+        as it was.
         """
         options = self.options
         self._begin(net, images)
@@ -110,9 +113,12 @@ class Aqapa:
             fresh,
             self.pool[drawn],
         )
-        of = chance.integers(0, len(drawn), len(labels))  # which drawn entry each image takes
+        self.gains[drawn[is_reset]] = 0.0
+        n = len(labels)
+        of = chance.integers(0, len(drawn), (part + 1) * n)[part * n :]  # the entry of each image
         targets = self.targets[drawn][torch.from_numpy(of)].to(labels.device)
-        targets = torch.where(targets == labels, -1, targets)  # its own class is no target
+        is_own = targets == labels
+        targets = torch.where(is_own, -1, targets)  # its own class is no target
         per_image = options.scope == "per_image"
         patches = entries[of] if per_image else entries
         which = np.arange(len(labels)) if per_image else of
@@ -124,7 +130,7 @@ class Aqapa:
         with attacking(victim):
             field = Field(
                 victim, pixels, side=options.patch_px, placement=options.placement,
-                seed=streams.key(self.seed, "a-qapa places", step),
+                seed=streams.key(self.seed, "a-qapa places", step), part=part,
             )  # fmt: skip
             seen_at = bits if bits in wins_at else wins_at[0]
 
@@ -146,7 +152,11 @@ class Aqapa:
                     total = total + (weights[:, column] * won).sum()
                     gain[width] = float(won.detach().mean())
                     if ascent + 1 == options.steps:
-                        self._remember(net, drawn, of, width=width, won=won.detach())
+                        of_goal = ~is_own.cpu()
+                        self._remember(
+                            net, drawn, of[of_goal.numpy()], width=width,
+                            won=won.detach().cpu()[of_goal],
+                        )  # fmt: skip
                 (gradient,) = torch.autograd.grad(total, patches)
                 stride = options.step_size
                 patches = (patches.detach() + stride * gradient.sign()).clamp(0.0, 1.0)
@@ -164,27 +174,29 @@ class Aqapa:
         return Patched(shown.detach(), gain)
 
     def state(self) -> dict[str, Tensor]:
-        """Pool, targets, running gains, and the frozen network where there is one."""
+        """Pool, targets, running gains, and the frozen network where there is one, not a copy."""
         if self.pool is None or self.targets is None or self.gains is None:
             return {}
         found = {"pool": self.pool, "targets": self.targets, "gains": self.gains}
         frozen = self._frozen.state_dict() if self._frozen is not None else self._frozen_state
-        found |= {f"frozen.{name}": value for name, value in frozen.items()}
-        return {name: value.clone() for name, value in found.items()}
+        return {
+            **{name: value.clone() for name, value in found.items()},
+            **{f"{CONSTANT}{name}": value for name, value in frozen.items()},
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what ``state`` gave."""
+        """Take up what ``state`` gave: the pool stays where it is given, the rest is the CPU's."""
         kept = {name: value.clone() for name, value in state.items()}
-        self.pool, self.targets, self.gains = (
-            kept.get(name) for name in ("pool", "targets", "gains")
-        )
-        prefix = "frozen."
-        self._frozen_state = {
-            name.removeprefix(prefix): value
+        self.pool, targets, gains = (kept.get(name) for name in ("pool", "targets", "gains"))
+        self.targets = None if targets is None else targets.cpu()
+        self.gains = None if gains is None else gains.cpu()
+        frozen = {
+            name.removeprefix(CONSTANT): value
             for name, value in kept.items()
-            if name.startswith(prefix)
+            if name.startswith(CONSTANT)
         }
-        self._frozen = None
+        if frozen:
+            self._frozen, self._frozen_state = None, frozen
 
     def _begin(self, net: QuantNet, images: Tensor) -> None:
         """Makes the pool at the first call, and the frozen copy."""
@@ -253,7 +265,7 @@ class Aqapa:
         """Moves the running gain of the drawn entries at ``width`` towards that of their images."""
         assert self.gains is not None
         column = net.widths.index(width)
-        won, index = won.cpu(), torch.from_numpy(of)
+        index = torch.from_numpy(of)
         count = torch.bincount(index, minlength=len(drawn))
         mean = torch.zeros(len(drawn)).index_add(0, index, won) / count.clamp_min(1)
         there = torch.from_numpy(drawn)[count > 0]

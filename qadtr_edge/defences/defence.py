@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..models.quantnet import QuantNet
+
+CONSTANT = "frozen."
+"""Under such names a defence's state holds what stays as it is once made."""
+
+
+def _own_part() -> int:
+    """The rank of this process among those that train together; alone 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +28,8 @@ class Batch:
 
     ``images (B, 3, H, W) uint8``, already augmented; ``labels (B,) int64``; ``step`` of ``steps``
     in this phase, counted from 0; ``epoch`` likewise. ``kind``: ``float`` while the network has
-    no widths but 32 yet, else ``quantized``.
+    no widths but 32 yet, else ``quantized``. ``part``: which of the equal parts of the global batch
+    it is, counted from 0.
     """
 
     images: Tensor
@@ -28,6 +38,7 @@ class Batch:
     steps: int
     epoch: int
     kind: str = "quantized"
+    part: int = field(default_factory=_own_part)
 
     @property
     def progress(self) -> float:
@@ -74,7 +85,10 @@ class Defence(Protocol):
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what ``state`` gave."""
+        """Take up what ``state`` gave, from the device it is trained on.
+
+        Of the ``CONSTANT`` names all are there or none, and then they stay as they are.
+        """
         ...
 
 

@@ -79,6 +79,7 @@ class DwqPixel(Stateless):
                 made = perturbed_images(
                     net, batch.images[-attacked:], labels=labels[-attacked:],
                     options=options.attack, seed=streams.key(self.seed, self.name, batch.step),
+                    part=batch.part,
                 )  # fmt: skip
                 shown = torch.cat([batch.images[:-attacked].float(), made])
             shown = shown.contiguous(memory_format=torch.channels_last)
@@ -107,17 +108,21 @@ class DwqPatch(Pbat):
 
 
 def perturbed_images(
-    net: QuantNet, images: Tensor, *, labels: Tensor, options: PixelAttackOptions, seed: int
-) -> Tensor:
+    net: QuantNet, images: Tensor, *, labels: Tensor, options: PixelAttackOptions, seed: int,
+    part: int = 0,
+) -> Tensor:  # fmt: skip
     """``images (N, 3, H, W) uint8`` after PGD at the selected width: float32, whole 0..255.
 
-    No pixel differs by more than ``eps``. ``net`` is left as it was.
+    No pixel differs by more than ``eps``. ``part``: which N of the images of all processes they
+    are. ``net`` is left as it was.
     """
     pixels = images.float().contiguous(memory_format=torch.channels_last)
     most, stride = 255.0 * options.eps, 255.0 * options.step_size
     whole = math.floor(most + 1e-6)
     chance = streams.generator(seed, "pgd")
-    start = chance.integers(-whole, whole, pixels.shape, dtype=np.int16, endpoint=True)
+    n = len(pixels)  # a part draws those before it too: together they draw what one process would
+    shape = ((part + 1) * n, *pixels.shape[1:])
+    start = chance.integers(-whole, whole, shape, dtype=np.int16, endpoint=True)[part * n :]
     gain = gain_of("cross_entropy", labels)
     low, high = (pixels - most).clamp_min(0.0), (pixels + most).clamp_max(255.0)
     moved = (pixels + torch.from_numpy(start).to(pixels)).clamp(0.0, 255.0)

@@ -21,21 +21,26 @@ class Field:
     """The images of one call, and the places on them."""
 
     def __init__(
-        self, victim: QuantNet, pixels: Tensor, *, side: int, placement: str, seed: int
-    ) -> None:
-        """``pixels (N, 3, H, W) float32`` in 0..255; ``side`` of the patches."""
+        self, victim: QuantNet, pixels: Tensor, *, side: int, placement: str, seed: int,
+        part: int = 0,
+    ) -> None:  # fmt: skip
+        """``pixels (N, 3, H, W) float32`` in 0..255; ``side`` of the patches.
+
+        ``part``: which N of the images of all processes they are.
+        """
         self.victim, self.pixels, self.seed = victim, pixels, seed
+        self.ids = part * len(pixels) + np.arange(len(pixels))
         self.size = (pixels.shape[2], pixels.shape[3])
         self.mask = np.ones((side, side), bool)
         self.policy = policy(placement, image_px=min(self.size))
 
     def places(self, draw: int) -> Placements:
         """Set number ``draw`` of places, one on each image."""
-        ids = np.arange(len(self.pixels))
         side = self.mask.shape[0]
         return place(
-            self.policy, ids, seed=self.seed, patch_px=(side, side), image_px=self.size, draw=draw
-        )
+            self.policy, self.ids, seed=self.seed, patch_px=(side, side), image_px=self.size,
+            draw=draw,
+        )  # fmt: skip
 
     def paste(self, patches: Tensor, which: NDArray[np.int64], *, places: Placements) -> Tensor:
         """The images with patch ``which (N,)`` of ``patches (P, 3, h, w)`` in 0..1 on each."""

@@ -86,8 +86,9 @@ class PatchSource:
         side = sides[int(chance.integers(len(sides)))]
         bits = widths[int(chance.integers(len(widths)))]
         return self.pools[side].patch(
-            net, batch.images[-count:], labels=batch.labels[-count:], bits=bits, step=batch.step
-        )
+            net, batch.images[-count:], labels=batch.labels[-count:], bits=bits, step=batch.step,
+            part=batch.part,
+        )  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
         """Those of the pools."""
@@ -121,5 +122,8 @@ class PatchSource:
             making = replace(pool.options, steps=_TOGETHER, bits="fp32", entries=self.options.pool)
             maker = Aqapa(making if self.options.ascents else pool.options, seed=pool.seed)
             for deal in range(max(1, -(-self.options.ascents // _TOGETHER))):
-                maker.patch(net, batch.images, labels=batch.labels, bits=FLOAT_BITS, step=deal)
+                maker.patch(
+                    net, batch.images, labels=batch.labels, bits=FLOAT_BITS, step=deal,
+                    part=batch.part,
+                )  # fmt: skip
             pool.restore(maker.state())

@@ -91,6 +91,7 @@ class Pbat(Stateless):
                 made = patched_images(
                     net, batch.images[-patched:], labels=labels[-patched:],
                     options=options.attack, seed=streams.key(self.seed, self.name, batch.step),
+                    part=batch.part,
                 )  # fmt: skip
                 shown = torch.cat([batch.images[:-patched].float(), made])
             shown = shown.contiguous(memory_format=torch.channels_last)
@@ -122,11 +123,13 @@ class PbatFp(Pbat):
 
 
 def patched_images(
-    net: QuantNet, images: Tensor, *, labels: Tensor, options: PatchAttackOptions, seed: int
-) -> Tensor:
-    """``images (N, 3, H, W) uint8`` , a patch on each, made at the selected width of ``net``.
+    net: QuantNet, images: Tensor, *, labels: Tensor, options: PatchAttackOptions, seed: int,
+    part: int = 0,
+) -> Tensor:  # fmt: skip
+    """``images (N, 3, H, W) uint8``, a patch on each, made at the selected width of ``net``.
 
-    Float32, whole numbers 0..255. ``net`` is left as it was.
+    Float32, whole numbers 0..255. ``part``: which N of the images of all processes they are.
+    ``net`` is left as it was.
     """
     pixels = images.float().contiguous(memory_format=torch.channels_last)
     how = Ascent(
@@ -137,6 +140,6 @@ def patched_images(
     with attacking(net, options.bn):
         found = ascend(
             net, pixels, gain=gain_of("cross_entropy", labels), how=how,
-            ids=np.arange(len(labels)), seed=seed,
+            ids=part * len(labels) + np.arange(len(labels)), seed=seed,
         )  # fmt: skip
     return upright.paste(pixels, found.pixels, corners=found.corners)

@@ -11,12 +11,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 import nets
+from qadtr_edge import streams
 from qadtr_edge.attacks.victim import state_digest
 from qadtr_edge.defences import aqapa
 from qadtr_edge.defences.aqapa import Aqapa, AqapaOptions
+from qadtr_edge.defences.defence import CONSTANT
 from qadtr_edge.defences.field import Field, gains_of
 from qadtr_edge.errors import BadInput
 from qadtr_edge.models.quantnet import QuantNet
@@ -128,7 +131,7 @@ def test_a_reset_starts_again_from_noise(net: QuantNet, labels: Tensor) -> None:
 
 
 def test_without_a_pool_every_call_starts_fresh(net: QuantNet, labels: Tensor) -> None:
-    options = replace(OPTIONS, pool=0, bit_weights="uniform")
+    options = replace(OPTIONS, pool=0)
     attack = Aqapa(options, seed=0)
     attacked(net, labels, attack=attack)
     later = attacked(net, labels, attack=attack, step=5)
@@ -214,6 +217,71 @@ def test_running_gains_follow_what_was_won(net: QuantNet, labels: Tensor) -> Non
     assert attack.gains[0].tolist() == pytest.approx([0.0, 0.0, 0.1 * first, 0.0])
     second = attack.patch(net, IMAGES, labels=labels, bits=4, step=1).gain[4]
     assert float(attack.gains[0, 2]) == pytest.approx(0.09 * first + 0.1 * second)
+    attack.options = replace(attack.options, reset=1.0)  # another patch, which has won nothing yet
+    third = attack.patch(net, IMAGES, labels=labels, bits=8, step=2).gain[8]
+    assert attack.gains[0].tolist() == pytest.approx([0.0, 0.1 * third, 0.0, 0.0])
+
+
+def test_a_running_gain_is_of_the_images_pushed_to_the_target(net: QuantNet) -> None:
+    options = replace(OPTIONS, pool=1, entries=1, targeted=1.0, steps=1, bits="current")
+    attack, alone = (Aqapa(options, seed=0) for _ in range(2))
+    labels = torch.arange(12) % 6
+    attack.patch(net, IMAGES, labels=labels, bits=4, step=0)
+    (target,) = attack.targets.tolist()
+    others = labels != target
+    assert not others.all()
+    field = Field(net.eval(), IMAGES.float(), side=5, placement=options.placement,
+                  seed=streams.key(0, "a-qapa places", 0))  # fmt: skip
+    alone._begin(net, IMAGES)
+    shown = field.paste(alone.pool, np.zeros(12, np.int64), places=field.places(1))
+    with torch.no_grad():
+        logits = net.select(4)(shown)[others]
+    towards = torch.full((len(logits),), target)
+    wanted = -0.1 * functional.cross_entropy(logits, towards)
+    assert float(attack.gains[0, 2]) == pytest.approx(float(wanted), rel=1e-5)
+    attack.gains.zero_()
+    attack.patch(net, IMAGES, labels=torch.full((12,), target), bits=4, step=1)
+    assert not attack.gains.any()  # none of them says how well it pushes there
+
+
+@pytest.mark.parametrize("scope", ["universal", "per_image"])
+def test_the_processes_of_a_group_try_other_places(net: QuantNet, labels: Tensor, scope: str
+                                                   ) -> None:  # fmt: skip
+    """Two of them paste on the halves of a batch what one pastes on the whole."""
+    options = replace(OPTIONS, steps=0, scope=scope)
+    whole = Aqapa(options, seed=0).patch(net, IMAGES, labels=labels, bits=8, step=0).shown
+    halves = [
+        Aqapa(options, seed=0).patch(
+            net, IMAGES[rows], labels=labels[rows], bits=8, step=0, part=part
+        ).shown
+        for part, rows in enumerate((slice(6), slice(6, 12)))
+    ]  # fmt: skip
+    assert torch.equal(torch.cat(halves), whole)
+    again = Aqapa(options, seed=0).patch(net, IMAGES[6:], labels=labels[6:], bits=8, step=0).shown
+    assert not torch.equal(again, halves[1])
+
+
+def test_what_is_given_back_from_a_gpu_goes_where_it_was_made() -> None:
+    """The pool lies with the images; targets and gains on the CPU, wherever they come from."""
+    attack = Aqapa(replace(OPTIONS, bits="frozen"), seed=0)
+    with FakeTensorMode():  # shapes and devices alone: needs no GPU
+        there = {"pool": (6, 3, 5, 5), "targets": (6,), "gains": (6, 2), "frozen.weight": (4,)}
+        attack.restore({name: torch.empty(size, device="cuda") for name, size in there.items()})
+        assert attack.pool.device.type == "cuda"
+        assert attack.targets.device.type == attack.gains.device.type == "cpu"
+
+
+def test_the_frozen_network_stays_when_the_rest_is_exchanged(labels: Tensor) -> None:
+    net = nets.ready(nets.small_resnet(), widths=(32, 8))
+    attack = Aqapa(replace(OPTIONS, bits="frozen"), seed=0)
+    attacked(net, labels, attack=attack)
+    frozen, state = attack._frozen, attack.state()
+    assert any(name.startswith(CONSTANT) for name in state)
+    attack.restore(
+        {name: value for name, value in state.items() if name in ("pool", "targets", "gains")}
+    )
+    assert attack._frozen is frozen
+    assert attack.state().keys() == state.keys()
 
 
 def test_each_image_has_a_patch_of_its_own_when_asked(net: QuantNet, labels: Tensor) -> None:

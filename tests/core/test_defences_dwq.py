@@ -104,6 +104,24 @@ def test_seed_and_step_decide_the_bytes(net: QuantNet) -> None:
     assert not torch.equal(attacked(net, seed=1), one)
 
 
+def test_the_processes_of_a_group_start_elsewhere(net: QuantNet) -> None:
+    options = PixelAttackOptions(steps=0)
+    halves = [
+        perturbed_images(
+            net, IMAGES[rows], labels=LABELS[rows], options=options, seed=0, part=part
+        )
+        for part, rows in enumerate((slice(6), slice(6, 12)))
+    ]  # fmt: skip
+    assert torch.equal(torch.cat(halves), attacked(net, options))
+    for recipe in ("dwq-pixel", "dwq-patch"):
+        defence, _ = build(recipe, settings=("attack.steps=0",))
+        first, second = (
+            defence.step(net, Batch(IMAGES, LABELS, 0, 100, epoch=0, part=part)).shown
+            for part in (0, 1)
+        )
+        assert not torch.equal(first, second)
+
+
 def test_the_whole_batch_is_attacked_and_never_patched(net: QuantNet) -> None:
     made = stepped(net)
     assert ((made.shown - IMAGES) != 0).float().flatten(1).mean(dim=1).min() > 0.5

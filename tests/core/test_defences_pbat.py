@@ -93,6 +93,20 @@ def test_seed_and_step_decide_the_bytes(net: QuantNet) -> None:
     assert not torch.equal(stepped(copy.deepcopy(net), step=3).shown, one)
 
 
+def test_the_processes_of_a_group_start_elsewhere(net: QuantNet) -> None:
+    halves = [
+        patched_images(net.select(8), IMAGES[rows], labels=LABELS[rows], options=SMALL, seed=0,
+                       part=part)
+        for part, rows in enumerate((slice(6), slice(6, 12)))
+    ]  # fmt: skip
+    assert torch.equal(torch.cat(halves), attacked(net))
+    defence, _ = build("pbat", settings=("attack.steps=0",))
+    first, second = (
+        defence.step(net, Batch(IMAGES, LABELS, 0, 30, epoch=0, part=part)).shown for part in (0, 1)
+    )
+    assert not torch.equal(first, second)
+
+
 def test_the_last_half_is_patched_and_both_halves_count_the_same(net: QuantNet) -> None:
     made = stepped(net)
     changed = (made.shown != IMAGES).flatten(1).any(dim=1)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from qadtr_edge.defences import recipes
+from qadtr_edge.defences.defence import CONSTANT, Stateless
 from qadtr_edge.errors import BadInput, UnknownName
 from qadtr_edge.train import TrainOptions, train
 from qadtr_edge.train_feed import Feed
@@ -44,6 +45,30 @@ with joined("cpu") as group:
     save_file(tensors, Path({folder!r}) / f"rank{{group.rank}}.safetensors")
 left = [comm.read_text() for comm in Path("/proc/self/task").glob("*/comm")]
 assert not any("gloo" in name for name in left), left
+"""
+
+
+UNEQUAL = """
+import sys
+import torch
+sys.path[:0] = {paths!r}
+from torch import nn
+from pathlib import Path
+from safetensors.torch import save_file
+from qadtr_edge.defences.defence import Batch
+from qadtr_edge.train_group import joined
+torch.set_num_threads(1)
+with joined("cpu") as group:
+    net = nn.ModuleDict({{name: nn.Linear(2, 2, bias=False) for name in ("all", "one", "none")}})
+    used = ("all", "one") if group.rank == 1 else ("all",)
+    loss = sum((1 + group.rank) * net[name].weight.sum() for name in used)
+    loss.backward()
+    mean = group.average_gradients(net, loss)
+    found = {{n: w.grad for n, w in net.named_parameters() if w.grad is not None}}
+    images = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    part = Batch(images, torch.zeros(1), step=0, steps=1, epoch=0).part
+    found |= {{"loss": mean, "part": torch.tensor(part)}}
+    save_file(found, Path({folder!r}) / f"rank{{group.rank}}.safetensors")
 """
 
 
@@ -124,6 +149,45 @@ def test_two_processes_end_in_one_network(
         alone = trained(tmp_path / "alone", recipe).state_dict()
         for name, value in alone.items():
             assert torch.allclose(value, one[name], rtol=0, atol=1e-5), name
+
+
+@needs_gloo
+@pytest.mark.slow
+def test_a_weight_that_one_process_alone_uses_has_the_mean_gradient_in_all(tmp_path: Path) -> None:
+    paths = [str(folder) for folder in Path(__file__).parents[:2]]
+    in_processes(UNEQUAL.format(paths=paths, folder=str(tmp_path)), 2)
+    one, other = results(tmp_path, 2)
+    assert (int(one.pop("part")), int(other.pop("part"))) == (0, 1)
+    assert one.keys() == other.keys() == {"all.weight", "one.weight", "loss"}
+    for found in (one, other):
+        assert torch.equal(found["all.weight"], torch.full((2, 2), 1.5))  # of 1 and 2
+        assert torch.equal(found["one.weight"], torch.full((2, 2), 1.0))  # of nothing and 2
+    assert torch.equal(one["loss"], other["loss"])
+
+
+class Remembering(Stateless):
+    """A defence that remembers a fraction, a whole number and what never changes."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Tensor] = {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "gain": torch.tensor([1.0]), "target": torch.tensor([1]),
+            f"{CONSTANT}weight": torch.tensor([1.0]),
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.given = state
+
+
+def test_what_a_defence_keeps_as_it_was_is_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Tensor] = []
+    monkeypatch.setattr(Group, "_exchange", lambda self, tensors, exchange: sent.extend(tensors))
+    defence = Remembering()
+    Group(0, 2).align(nn.Linear(2, 2), defence)
+    assert len(sent) == 2
+    assert set(defence.given) == {"gain", "target"}
 
 
 def test_one_process_has_every_row() -> None:

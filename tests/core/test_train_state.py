@@ -28,6 +28,8 @@ from qadtr_edge.defences.defence import Defence
 from qadtr_edge.errors import BadInput
 from qadtr_edge.models.quantnet import QuantNet
 from qadtr_edge.train import TrainOptions, train
+from qadtr_edge.train_group import Group
+from qadtr_edge.train_state import Snapshot, StateFile
 from training import OPTIONS, data, fresh, lines
 
 SHORT = replace(OPTIONS, epochs=2, float_epochs=1)
@@ -133,6 +135,18 @@ def test_it_goes_on_to_the_same_weights(
     folder, whole = uninterrupted(recipe)
     assert same(fitted(tmp_path, recipe=recipe), whole)
     assert without_clock(tmp_path) == without_clock(folder)
+
+
+def test_what_it_goes_on_from_lies_on_the_device_it_trains_on(tmp_path: Path) -> None:
+    """``meta`` stands for a GPU: what is shown later lies there, and both are joined at the end."""
+    there = Group(device=torch.device("meta"))
+    path, shown = tmp_path / "state.safetensors", data("train", 4).images
+    snapshot = Snapshot(net=fresh().state_dict(), shown=torch.from_numpy(shown))
+    train_state.write(path, snapshot)
+    keeper = StateFile(path, identity={}, command={}, group=there)
+    found = keeper.restore(fresh(), defence("plain")).shown
+    assert found.shape == shown.shape
+    assert found.device.type == "meta"
 
 
 def test_a_finished_training_needs_no_further_step(
