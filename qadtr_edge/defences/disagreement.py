@@ -84,9 +84,11 @@ def fdp(maps: Sequence[Sequence[Tensor]], options: FdpOptions) -> Tensor:
 def gpdp(
     net: QuantNet, images: Tensor, *, labels: Tensor, widths: Sequence[int], options: GpdpOptions
 ) -> Tensor:
-    """GPDP without its weight, 0-d with its graph to the weights; ``net`` is left as it was.
+    """GPDP without its weight, 0-d with its graph to all parameters; ``net`` is left as it was.
 
-    ``images (N, 3, H, W) float32`` in 0..255; ``labels (N,)``; ``widths``: those compared.
+    ``images (N, 3, H, W) float32`` in 0..255; ``labels (N,)``; ``widths``: those compared. The
+    paper keeps its gradient from no parameter, and each of ``widths`` has a task loss in the same
+    step, so batch norm and scales learn from it too, unlike under GIR-A (``gir.py``).
     """
     selected, was_training = net.bits, net.training
     net.eval()

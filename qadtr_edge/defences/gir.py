@@ -5,7 +5,9 @@ the adversary's optimisation; formulas and defaults are this project's definitio
 
 - ``A`` (regularization): a penalty on how well the input gradients of two widths agree,
   ``mean_i cos^2(g_b(x_i), g_b2(clip(x_i + sigma u_i)))`` with ``g_b = d CE(f_b(x), y) / dx``,
-  differentiated twice.
+  differentiated twice. Its gradient goes to the weights of convolutions and linear layers alone:
+  batch norm and scales belong to one width each, and at the other width of the pair no loss of the
+  step would hold against it.
 - ``B``: noise on the training gradient, ``g + s_e |g| / sqrt(d) eps`` for each tensor of d entries,
   ``s_e = sigma_0 (1 + e)^-0.55`` in epoch e (the decay of Neelakantan et al., arXiv 1511.06807).
 - ``C``: noise in the straight-through backward pass of every quantizer, ``g (1 + sigma eps)``.
@@ -16,8 +18,10 @@ gradients instead of removing weaknesses (arXiv 1802.00420): judge by attacks th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +30,16 @@ from torch.nn import functional
 from ..models.quantnet import QuantNet
 from .options import bounded
 
-SMALLEST = 1e-8  # a gradient of smaller norm has no direction
+SMALLEST = 1e-8 / 255  # a gradient of smaller norm has no direction; 1e-8 if pixels were 0..1
 
 
 @dataclass(frozen=True)
 class GirOptions:
     """- ``variant``: ``A``, ``B``, ``C`` or ``off``.
     - A: ``weight`` at the end of a linear ramp over the first ``ramp`` of training; ``sigma`` of
-      the perturbation, in units of 0..1; ``images``: patched images of a batch it is taken on;
-      ``pair``: the second gradient at another width or the same; ``region``: cosine over the whole
-      image, or over the pixels of the patch.
+      the perturbation, in units of 0..1; ``images``: patched images of a batch it is taken on, at
+      most (clean ones where none is patched); ``pair``: the second gradient at another width or the
+      same; ``region``: cosine over the whole image, or over the pixels of the patch.
     - B: ``training_noise``, sigma_0. C: ``backward_noise``, sigma.
     """
 
@@ -50,30 +54,59 @@ class GirOptions:
     backward_noise: float = bounded(0.1, 0.0, high=10.0)
 
 
+class Inconsistency(NamedTuple):
+    """``penalty``: GIR-A's, 0-d with its graph to the weights; 0 where every image is skipped.
+
+    ``cosine``: mean of what it punishes, ``None`` where every image is; ``skipped``: share of the
+    images whose gradient vanishes at one of the widths, so that it has no direction.
+    """
+
+    penalty: Tensor
+    cosine: float | None
+    skipped: float
+
+
 def inconsistency(
     net: QuantNet, images: Tensor, *, labels: Tensor, bits: tuple[int, int], sigma: float,
     region: Tensor | None = None,
-) -> tuple[Tensor, float]:  # fmt: skip
-    """GIR-A's penalty, 0-d with its graph to the weights, and the mean cosine it punishes.
+) -> Inconsistency:  # fmt: skip
+    """GIR-A on ``images (N, 3, H, W) float32`` in 0..255.
 
-    ``images (N, 3, H, W) float32`` in 0..255; ``region (N, 1, H, W)``: pixels the cosine runs over.
-    Batch norm uses its running statistics. Images without a gradient are left out; with none left
-    both are 0.
+    ``region (N, 1, H, W)``: pixels the cosine runs over. Batch norm uses its running statistics.
+    Which parameters get a gradient does not depend on the images.
     """
     selected, was_training = net.bits, net.training
     net.eval()
     noised = (images + 255.0 * sigma * torch.randn_like(images)).clamp(0.0, 255.0)
-    first = input_gradient(net.select(bits[0]), images, labels=labels)
-    second = input_gradient(net.select(bits[1]), noised, labels=labels)
+    with _weights_alone(net):
+        first = input_gradient(net.select(bits[0]), images, labels=labels)
+        second = input_gradient(net.select(bits[1]), noised, labels=labels)
     net.select(selected).train(was_training)
     if region is not None:
         first, second = first * region, second * region
     first, second = first.flatten(1), second.flatten(1)
-    able = (first.detach().norm(dim=1) > SMALLEST) & (second.detach().norm(dim=1) > SMALLEST)
-    if not able.any():
-        return images.new_zeros(()), 0.0
+    able = (first.detach().norm(dim=1) >= SMALLEST) & (second.detach().norm(dim=1) >= SMALLEST)
     cosine = functional.cosine_similarity(first[able], second[able], dim=1, eps=SMALLEST)
-    return cosine.square().mean(), float(cosine.detach().mean())
+    count = len(cosine)
+    return Inconsistency(
+        cosine.square().sum() / max(1, count),
+        float(cosine.detach().mean()) if count else None,
+        1 - count / len(images),
+    )
+
+
+@contextmanager
+def _weights_alone(net: QuantNet) -> Iterator[None]:
+    """Inside, graphs reach the weights of layers and no other parameter."""
+    weights = {id(layer.weight) for layer in net.layers.values()}
+    others = [each for each in net.parameters() if each.requires_grad and id(each) not in weights]
+    for each in others:
+        each.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for each in others:
+            each.requires_grad_(True)
 
 
 def input_gradient(net: QuantNet, images: Tensor, *, labels: Tensor) -> Tensor:

@@ -13,13 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .. import streams
+from ..errors import BadInput
 from ..models.quantnet import QuantNet
 from . import gir
 from .aqapa import Aqapa, AqapaOptions
 from .dbwt import DbwtOptions, other_width, widths_at
 from .defence import Batch, Step
 from .distill import DistillOptions, taught
-from .gir import GirOptions
+from .gir import GirOptions, Inconsistency
 from .mixed import mixed_loss, told_accuracy
 from .options import bounded
 
@@ -46,24 +48,37 @@ class Qadtr:
     Options = QadtrOptions
 
     def __init__(self, options: QadtrOptions, *, seed: int) -> None:
+        """Raises ``BadInput`` for GIR-A on the patches of images that carry none."""
+        has_patches = options.patches == "on" and options.share > 0
+        if options.gir.variant == "A" and options.gir.region == "patch" and not has_patches:
+            raise BadInput(
+                "gir.region=patch compares gradients on patches, and no image has one "
+                "(patches=off or share=0).",
+                "Set gir.region=image, or patch some of the images.",
+            )
         self.options = options
         self.seed = seed
         self.attack = Aqapa(options.a_qapa, seed=seed)
 
     def step(self, net: QuantNet, batch: Batch) -> Step:
-        """Cross-entropy of the mixed batch, averaged over its widths, plus GIR-A."""
+        """Cross-entropy of the mixed batch, averaged over its widths, plus GIR-A.
+
+        Patches and GIR-A start from one of its widths, drawn where it has several.
+        """
         options, seed = self.options, self.seed
         widths = widths_at(
             options.dbwt, net.widths, seed=seed, step=batch.step, steps=batch.steps,
             epoch=batch.epoch,
         )  # fmt: skip
+        chance = streams.generator(seed, "anchor width", batch.step)
+        anchor = widths[int(chance.integers(len(widths)))]  # of one width, that one
         told: dict[str, float] = {}
         patched = round(options.share * len(batch.labels)) if options.patches == "on" else 0
         shown = batch.images.float()
         if patched:
             made = self.attack.patch(
-                net, batch.images[-patched:], labels=batch.labels[-patched:], bits=widths[0],
-                step=batch.step,
+                net, batch.images[-patched:], labels=batch.labels[-patched:], bits=anchor,
+                step=batch.step, part=batch.part,
             )  # fmt: skip
             shown = torch.cat([shown[:-patched], made.shown])
             told |= {f"gain_w{bits}": gain for bits, gain in made.gain.items()}
@@ -80,17 +95,19 @@ class Qadtr:
         net.backward_noise = 0.0
         total = torch.stack(losses).mean()
         if options.gir.variant == "A" and options.gir.weight:
-            penalty, cosine = self._inconsistency(net, shown, batch, bits=widths[0])
-            told["gradient_cosine"] = cosine
-            total = total + penalty
+            found = self._inconsistency(net, shown, batch, bits=anchor, patched=patched)
+            total = total + options.gir.weight * self._ramp(batch) * found.penalty
+            told["gradient_skipped"] = found.skipped
+            if found.cosine is not None:
+                told["gradient_cosine"] = found.cosine
         return Step(total, shown, told)
 
     def _inconsistency(
-        self, net: QuantNet, shown: Tensor, batch: Batch, *, bits: int
-    ) -> tuple[Tensor, float]:
-        """GIR-A on the last, patched, images of the batch, weighted by the ramp."""
+        self, net: QuantNet, shown: Tensor, batch: Batch, *, bits: int, patched: int
+    ) -> Inconsistency:
+        """GIR-A on the last of the ``patched`` images, or of all where none is."""
         options = self.options.gir
-        count = min(options.images, len(batch.labels))
+        count = min(options.images, patched or len(batch.labels))
         other = bits if options.pair == "same_bit" else other_width(
             net.widths, bits, seed=self.seed, step=batch.step, purpose="gir width"
         )  # fmt: skip
@@ -98,12 +115,15 @@ class Qadtr:
         if options.region == "patch":
             clean = batch.images[-count:].float()
             region = (shown[-count:] != clean).any(dim=1, keepdim=True).to(shown.dtype)
-        penalty, cosine = gir.inconsistency(
+        return gir.inconsistency(
             net, shown[-count:], labels=batch.labels[-count:], bits=(bits, other),
             sigma=options.sigma, region=region,
         )  # fmt: skip
-        ramp = min(1.0, batch.progress / options.ramp) if options.ramp else 1.0
-        return options.weight * ramp * penalty, cosine
+
+    def _ramp(self, batch: Batch) -> float:
+        """How much of GIR-A's weight counts so far, 0 to 1."""
+        ramp = self.options.gir.ramp
+        return min(1.0, batch.progress / ramp) if ramp else 1.0
 
     def perturb(self, net: QuantNet, batch: Batch) -> None:
         """GIR-B."""

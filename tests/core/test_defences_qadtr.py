@@ -8,10 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import nets
+from qadtr_edge.defences import gir
+from qadtr_edge.defences.aqapa import Aqapa
 from qadtr_edge.defences.defence import Batch, Step
 from qadtr_edge.defences.mixed import mixed_loss
 from qadtr_edge.defences.qadtr import Qadtr
 from qadtr_edge.defences.recipes import build
+from qadtr_edge.errors import BadInput
 from qadtr_edge.models.quantnet import QuantNet
 
 SMALL = ("a_qapa.steps=2", "a_qapa.patch_px=4", "a_qapa.pool=4", "gir.images=4")
@@ -41,6 +44,7 @@ def test_half_of_a_batch_is_patched_and_the_log_tells_of_both(net: QuantNet) -> 
     (bits,) = (int(name.removeprefix("clean_w")) for name in made.told if "clean" in name)
     assert set(made.told) >= {f"clean_w{bits}", f"patched_w{bits}", f"gain_w{bits}"}
     assert "gradient_cosine" in made.told
+    assert made.told["gradient_skipped"] == 0
     assert net.training
 
 
@@ -112,7 +116,7 @@ def test_the_patch_region_is_where_the_patches_are(
 
     def watching(net: QuantNet, images: torch.Tensor, **options: object) -> object:
         seen.update(options, images=images)
-        return images.new_zeros(()), 0.0
+        return gir.Inconsistency(images.new_zeros(()), None, 1.0)
 
     monkeypatch.setattr("qadtr_edge.defences.gir.inconsistency", watching)
     made = stepped(net, "gir.region=patch", "gir.pair=same_bit", "gir.sigma=0.25")
@@ -121,6 +125,70 @@ def test_the_patch_region_is_where_the_patches_are(
     assert seen["sigma"] == 0.25
     inside = (made.shown[-4:] != IMAGES[-4:]).any(dim=1, keepdim=True)
     assert torch.equal(seen["region"], inside.float())
+    assert made.told["gradient_skipped"] == 1
+    assert "gradient_cosine" not in made.told  # none was measured
     stepped(net)
     assert seen["bits"][0] != seen["bits"][1]
     assert seen["region"] is None
+
+
+@pytest.mark.parametrize("nowhere", ["patches=off", "share=0"])
+def test_a_region_of_patches_that_are_not_there_is_refused(nowhere: str) -> None:
+    with pytest.raises(BadInput, match="no image has one") as caught:
+        defence("gir.region=patch", nowhere)
+    assert "gir.region=image" in caught.value.remedy
+    defence("gir.region=patch", nowhere, "gir.variant=B")
+    defence("gir.region=patch", "share=0.1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (("share=0.25",), 3),  # no clean image beside the patched ones
+        (("share=0.25", "gir.images=2"), 2),
+        (("share=0",), 8),
+        (("patches=off",), 8),
+    ],
+)
+def test_gradients_are_those_of_patched_images_where_there_are_any(
+    net: QuantNet, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], count: int
+) -> None:
+    seen = []
+
+    def watching(net: QuantNet, images: torch.Tensor, **options: object) -> object:
+        seen.append(images)
+        return gir.Inconsistency(images.new_zeros(()), None, 1.0)
+
+    monkeypatch.setattr("qadtr_edge.defences.gir.inconsistency", watching)
+    made = stepped(net, "gir.images=8", *settings)
+    assert torch.equal(seen[0], made.shown[-count:])
+
+
+def test_with_all_widths_in_a_step_patches_start_at_each_in_turn(
+    net: QuantNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchors: list[tuple[int, int]] = []
+    patch, inconsistency = Aqapa.patch, gir.inconsistency
+
+    def patching(self: Aqapa, net: QuantNet, images: torch.Tensor, **given: int) -> object:
+        anchors.append((given["bits"], 0))
+        return patch(self, net, images, **given)
+
+    def comparing(net: QuantNet, images: torch.Tensor, **given: object) -> object:
+        anchors[-1] = (anchors[-1][0], given["bits"][0])
+        return inconsistency(net, images, **given)
+
+    monkeypatch.setattr(Aqapa, "patch", patching)
+    monkeypatch.setattr("qadtr_edge.defences.gir.inconsistency", comparing)
+    quick = ("a_qapa.steps=1", "a_qapa.places=1", "a_qapa.bits=current", "gir.images=1")
+    for step in range(10):
+        made = stepped(net, "dbwt.order=joint", *quick, step=step)
+        assert f"gain_w{anchors[-1][0]}" in made.told
+    assert {one for one, _ in anchors} == {32, 8, 4}
+    assert all(one == other for one, other in anchors)
+    first = list(anchors)
+    for step in range(10):
+        stepped(net, "dbwt.order=joint", *quick, step=step)
+    assert anchors[10:] == first
+    made = stepped(net, *quick)
+    assert f"clean_w{anchors[-1][0]}" in made.told  # one width: that one
