@@ -1,5 +1,5 @@
 """Measurement: training with as many threads as cores, alone and beside busy neighbours, where
-waiting threads spin (OpenMP's default) and where they sleep (what ``qadtr-edge`` asks for).
+waiting threads spin (OpenMP's default) and where they sleep (``OMP_WAIT_POLICY=PASSIVE``).
 
     python benchmarks/training_neighbours.py [--threads 2] [--rounds 3]
 
